@@ -1,0 +1,91 @@
+package models
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Kind is the GraphQL type that a global id names.
+type Kind string
+
+const (
+	KindUser    Kind = "User"
+	KindThread  Kind = "Thread"
+	KindMessage Kind = "Message"
+	KindRun     Kind = "Run"
+)
+
+// GlobalID is the opaque id of an object: its kind and database id.
+type GlobalID struct {
+	Kind Kind
+	Key  string // the database id as text
+}
+
+func (id GlobalID) String() string {
+	return base64.RawURLEncoding.EncodeToString([]byte(string(id.Kind) + ":" + id.Key))
+}
+
+// ParseID reads a global id. It fails with BadUserInput where s is not one that we gave out.
+func ParseID(s string) (GlobalID, error) {
+	malformed := Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+	if len(s) > 100 {
+		return GlobalID{}, malformed
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return GlobalID{}, malformed
+	}
+	kind, key, found := strings.Cut(string(raw), ":")
+	if !found {
+		return GlobalID{}, malformed
+	}
+	id := GlobalID{Kind(kind), key}
+	switch id.Kind {
+	case KindUser:
+		_, err = id.Int()
+	case KindThread, KindMessage, KindRun:
+		_, err = id.UUID()
+	default:
+		return GlobalID{}, malformed
+	}
+	return id, err
+}
+
+// ParseIDOf reads a global id of one kind. Another kind is BadUserInput.
+func ParseIDOf(kind Kind, s string) (GlobalID, error) {
+	id, err := ParseID(s)
+	if err == nil && id.Kind != kind {
+		return GlobalID{}, Errorf(BadUserInput, "this is the id of a %s, not of a %s", id.Kind, kind)
+	}
+	return id, err
+}
+
+// Int is the key of a User.
+func (id GlobalID) Int() (int, error) {
+	n, err := strconv.ParseInt(id.Key, 10, 32)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != id.Key {
+		return 0, Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+	}
+	return int(n), nil
+}
+
+// UUID is the key of everything else.
+func (id GlobalID) UUID() (uuid.UUID, error) {
+	u, err := uuid.Parse(id.Key)
+	if err != nil || u.String() != id.Key {
+		return uuid.Nil, Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+	}
+	return u, nil
+}
+
+func globalID(kind Kind, key string) string { return GlobalID{kind, key}.String() }
+
+// Node is an object with a global id.
+type Node interface {
+	IsNode()
+	ID() string
+	Join(Cohort)
+}
