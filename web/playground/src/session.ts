@@ -1,0 +1,36 @@
+import { createGraphiQLFetcher, type Fetcher } from '@graphiql/toolkit';
+import { createClient, type Client } from 'graphql-ws';
+
+const path = '/graphql';
+
+/** Speaks to the API over HTTP and websocket as one user at a time; as nobody until someone signs in. */
+export class Session {
+  #socket: Client;
+  #send: Fetcher;
+
+  constructor() {
+    [this.#socket, this.#send] = connect('');
+  }
+
+  /** Stays the same function when the user changes, so that GraphiQL keeps its schema and its docs pane. */
+  readonly fetcher: Fetcher = (params, options) => this.#send(params, options);
+
+  /**
+   * Makes every later operation one of the token's owner; an empty token is nobody. A websocket is authenticated once, when
+   * it opens, so the old one is closed: its subscriptions end rather than go on as the user before.
+   */
+  signIn(token: string): void {
+    // A socket that never opened rejects here; whoever subscribed over it has been told already.
+    Promise.resolve(this.#socket.dispose()).catch(() => {});
+    [this.#socket, this.#send] = connect(token);
+  }
+}
+
+function connect(token: string): [Client, Fetcher] {
+  const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
+  const socket = createClient({
+    url: new URL(path, location.href.replace(/^http/, 'ws')).href,
+    connectionParams: headers,
+  });
+  return [socket, createGraphiQLFetcher({ url: path, headers, wsClient: socket })];
+}

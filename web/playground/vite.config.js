@@ -1,0 +1,25 @@
+import { defineConfig } from 'vite';
+
+const server = process.env.NETRA_PLAYGROUND_URL ?? 'http://127.0.0.1:8080';
+
+export default defineConfig({
+  build: {
+    // Monaco alone is larger than Vite's default limit of 500 kB.
+    chunkSizeWarningLimit: 8192,
+    rolldownOptions: {
+      // Libraries mark modules "use client" for server-side rendering, which there is none of here.
+      onwarn(warning, warn) {
+        if (warning.code !== 'MODULE_LEVEL_DIRECTIVE') warn(warning);
+      },
+    },
+  },
+  worker: { format: 'es' },
+  server: {
+    // `npm run dev` serves only the page; the API is that of a running netra.
+    proxy: {
+      '/graphql': { target: server, ws: true },
+      '/playground/config.json': server,
+      '/readyz': server,
+    },
+  },
+});
