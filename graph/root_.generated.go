@@ -1033,11 +1033,11 @@ type Query {
     "A global id, as any ` + "`" + `id` + "`" + ` field gives it."
     id: ID!
   ): Node
-  "Several objects by their global ids, at most 100, in the order asked. One statement for each kind of object among them."
+  "Several objects by their global ids, at most 100, in the order asked; each that cannot be had is null with an error of its own. One statement for each kind of object among them."
   nodes(
     "Global ids, as ` + "`" + `id` + "`" + ` fields give them. The same id may stand there more than once."
     ids: [ID!]!
-  ): [Node]!
+  ): [Node]
 }
 
 "What the server pushes, over a websocket (protocol graphql-transport-ws)."

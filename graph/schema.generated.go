@@ -399,10 +399,10 @@ func (ec *executionContext) _Query_nodes(ctx context.Context, field graphql.Coll
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []models.Node) graphql.Marshaler {
-			return ec.marshalNNode2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐNode(ctx, selections, v)
+			return ec.marshalONode2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐNode(ctx, selections, v)
 		},
 		true,
-		true,
+		false,
 	)
 }
 func (ec *executionContext) fieldContext_Query_nodes(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
@@ -993,7 +993,7 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				})
 		case "nodes":
 			out.ResolveRootConcurrently(innerCtx, ec.OperationContext, i,
-				true, true,
+				true, false,
 				func(ctx context.Context) graphql.Marshaler {
 					return ec._Query_nodes(ctx, field)
 				})
@@ -1124,16 +1124,6 @@ func (ec *executionContext) marshalNJSON2githubᚗcomᚋnetraᚑaiᚋnetraᚋmod
 	return v
 }
 
-func (ec *executionContext) marshalNNode2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐNode(ctx context.Context, sel ast.SelectionSet, v []models.Node) graphql.Marshaler {
-	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
-		fc := graphql.GetFieldContext(ctx)
-		fc.Result = &v[i]
-		return ec.marshalONode2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐNode(ctx, sel, v[i])
-	})
-
-	return ret
-}
-
 func (ec *executionContext) unmarshalNOrderDirection2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐOrderDirection(ctx context.Context, v any) (models.OrderDirection, error) {
 	var res models.OrderDirection
 	err := res.UnmarshalGQL(v)
@@ -1210,6 +1200,19 @@ func (ec *executionContext) marshalONode2githubᚗcomᚋnetraᚑaiᚋnetraᚋmod
 		return graphql.Null
 	}
 	return ec._Node(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalONode2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐNode(ctx context.Context, sel ast.SelectionSet, v []models.Node) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalONode2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐNode(ctx, sel, v[i])
+	})
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalOTimeFilter2ᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐTimeFilter(ctx context.Context, v any) (*models.TimeFilter, error) {

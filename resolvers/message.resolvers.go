@@ -7,18 +7,17 @@ package resolvers
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/models"
 )
 
 func (r *messageResolver) Thread(ctx context.Context, obj *models.Message) (*models.Thread, error) {
-	panic(fmt.Errorf("not implemented: Thread - thread"))
+	return linked(ctx, r.Resolver, obj.Cohort(), &obj.ThreadID, r.Store.Threads, threadKey)
 }
 
 func (r *queryResolver) Message(ctx context.Context, id string) (*models.Message, error) {
-	panic(fmt.Errorf("not implemented: Message - message"))
+	return lookup(ctx, models.KindMessage, id, r.Store.Messages)
 }
 
 func (r *Resolver) Message() graph.MessageResolver { return &messageResolver{r} }

@@ -7,11 +7,18 @@ package resolvers
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
 
 func (r *userResolver) Metrics(ctx context.Context, obj *models.User, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
-	panic(fmt.Errorf("not implemented: Metrics - metrics"))
+	question, err := analytics.NewSummaries(rangeArg, names)
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Value(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, func(batch context.Context, users []int) (map[int][]*models.MetricSummary, error) {
+		return r.Analytics.Summaries(batch, users, question)
+	})
 }

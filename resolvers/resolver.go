@@ -1,8 +1,15 @@
+// Package resolvers translates between the graph and the rooms below: parse the arguments, one call, wrap the result.
 package resolvers
 
-// This file will not be regenerated automatically.
-//
-// It serves as dependency injection for your app, add any dependencies you require
-// here.
+import (
+	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/store"
+)
 
-type Resolver struct{}
+// Resolver is the root of the graph.
+type Resolver struct {
+	Store     *store.Store
+	Analytics *analytics.Analytics
+	Loaders   *loaders.Loaders
+}

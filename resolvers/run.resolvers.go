@@ -14,19 +14,19 @@ import (
 )
 
 func (r *queryResolver) Run(ctx context.Context, id string) (*models.Run, error) {
-	panic(fmt.Errorf("not implemented: Run - run"))
+	return lookup(ctx, models.KindRun, id, r.Store.Runs)
 }
 
 func (r *runResolver) User(ctx context.Context, obj *models.Run) (*models.User, error) {
-	panic(fmt.Errorf("not implemented: User - user"))
+	return linked(ctx, r.Resolver, obj.Cohort(), &obj.UserID, r.Store.Users, userKey)
 }
 
 func (r *runResolver) Thread(ctx context.Context, obj *models.Run) (*models.Thread, error) {
-	panic(fmt.Errorf("not implemented: Thread - thread"))
+	return linked(ctx, r.Resolver, obj.Cohort(), obj.ThreadID, r.Store.Threads, threadKey)
 }
 
 func (r *runStatusChangeResolver) Run(ctx context.Context, obj *models.RunEvent) (*models.Run, error) {
-	panic(fmt.Errorf("not implemented: Run - run"))
+	return linked(ctx, r.Resolver, obj.Cohort(), &obj.RunID, r.Store.Runs, runKey)
 }
 
 func (r *subscriptionResolver) RunStatusChanged(ctx context.Context, runID *string, threadID *string) (<-chan *models.RunEvent, error) {

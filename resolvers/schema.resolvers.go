@@ -7,22 +7,32 @@ package resolvers
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/models"
 )
 
 func (r *queryResolver) Viewer(ctx context.Context) (*models.User, error) {
-	panic(fmt.Errorf("not implemented: Viewer - viewer"))
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.Store.Users(ctx, []int{viewer.UserID}, selected(ctx))
+	return single(rows, err, models.KindUser)
 }
 
 func (r *queryResolver) Node(ctx context.Context, id string) (models.Node, error) {
-	panic(fmt.Errorf("not implemented: Node - node"))
+	nodes, errs := r.nodes(ctx, []string{id})
+	return nodes[0], errs[0]
 }
 
 func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]models.Node, error) {
-	panic(fmt.Errorf("not implemented: Nodes - nodes"))
+	if len(ids) > models.MaxPageSize {
+		return nil, models.Errorf(models.BadUserInput, "ask for at most %d nodes at once", models.MaxPageSize)
+	}
+	nodes, errs := r.nodes(ctx, ids)
+	addErrors(ctx, errs)
+	return nodes, nil
 }
 
 func (r *Resolver) Query() graph.QueryResolver { return &queryResolver{r} }

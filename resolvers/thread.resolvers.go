@@ -7,26 +7,51 @@ package resolvers
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
 
 func (r *queryResolver) Thread(ctx context.Context, id string) (*models.Thread, error) {
-	panic(fmt.Errorf("not implemented: Thread - thread"))
+	return lookup(ctx, models.KindThread, id, r.Store.Threads)
 }
 
 func (r *threadResolver) User(ctx context.Context, obj *models.Thread) (*models.User, error) {
-	panic(fmt.Errorf("not implemented: User - user"))
+	return linked(ctx, r.Resolver, obj.Cohort(), &obj.UserID, r.Store.Users, userKey)
 }
 
 func (r *threadResolver) Messages(ctx context.Context, obj *models.Thread, first *int, after *string, last *int, before *string, filter *models.MessageFilter, orderBy models.MessageOrder) (*models.Connection[*models.Message], error) {
-	panic(fmt.Errorf("not implemented: Messages - messages"))
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, orderBy.Order())
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.Message]{
+		Rows: func(batch context.Context, threads []uuid.UUID) ([]*models.Message, error) {
+			return r.Store.MessagesOfThreads(batch, threads, page, filter, selected(ctx))
+		},
+		Parent: func(m *models.Message) uuid.UUID { return m.ThreadID },
+		Count: func(batch context.Context, threads []uuid.UUID) (map[uuid.UUID]int, error) {
+			return r.Store.CountMessagesOfThreads(batch, threads, filter)
+		},
+	})
 }
 
 func (r *threadResolver) Runs(ctx context.Context, obj *models.Thread, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) (*models.Connection[*models.Run], error) {
-	panic(fmt.Errorf("not implemented: Runs - runs"))
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, orderBy.Order())
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.Run]{
+		Rows: func(batch context.Context, threads []uuid.UUID) ([]*models.Run, error) {
+			return r.Store.RunsOfThreads(batch, threads, page, filter, selected(ctx))
+		},
+		Parent: func(run *models.Run) uuid.UUID { return *run.ThreadID },
+		Count: func(batch context.Context, threads []uuid.UUID) (map[uuid.UUID]int, error) {
+			return r.Store.CountRunsOfThreads(batch, threads, filter)
+		},
+	})
 }
 
 func (r *Resolver) Thread() graph.ThreadResolver { return &threadResolver{r} }

@@ -7,26 +7,70 @@ package resolvers
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
 
 func (r *queryResolver) User(ctx context.Context, id string) (*models.User, error) {
-	panic(fmt.Errorf("not implemented: User - user"))
+	parsed, err := models.ParseIDOf(models.KindUser, id)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parsed.Int()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.Store.Users(ctx, []int{key}, selected(ctx))
+	return single(rows, err, models.KindUser)
 }
 
 func (r *queryResolver) Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) (*models.Connection[*models.User], error) {
-	panic(fmt.Errorf("not implemented: Users - users"))
+	if err := requireSuperuser(ctx); err != nil {
+		return nil, err
+	}
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, orderBy.Order())
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.Store.ListUsers(ctx, page, filter, selected(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Root(ctx, rows, page, func(ctx context.Context) (int, error) { return r.Store.CountUsers(ctx, filter) }), nil
 }
 
 func (r *userResolver) Threads(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string, filter *models.ThreadFilter, orderBy models.ThreadOrder) (*models.Connection[*models.Thread], error) {
-	panic(fmt.Errorf("not implemented: Threads - threads"))
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, orderBy.Order())
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.Thread]{
+		Rows: func(batch context.Context, users []int) ([]*models.Thread, error) {
+			return r.Store.ThreadsOfUsers(batch, users, page, filter, selected(ctx))
+		},
+		Parent: func(t *models.Thread) int { return t.UserID },
+		Count: func(batch context.Context, users []int) (map[int]int, error) {
+			return r.Store.CountThreadsOfUsers(batch, users, filter)
+		},
+	})
 }
 
 func (r *userResolver) Runs(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) (*models.Connection[*models.Run], error) {
-	panic(fmt.Errorf("not implemented: Runs - runs"))
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, orderBy.Order())
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.Run]{
+		Rows: func(batch context.Context, users []int) ([]*models.Run, error) {
+			return r.Store.RunsOfUsers(batch, users, page, filter, selected(ctx))
+		},
+		Parent: func(run *models.Run) int { return run.UserID },
+		Count: func(batch context.Context, users []int) (map[int]int, error) {
+			return r.Store.CountRunsOfUsers(batch, users, filter)
+		},
+	})
 }
 
 func (r *Resolver) User() graph.UserResolver { return &userResolver{r} }

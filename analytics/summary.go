@@ -1,0 +1,80 @@
+package analytics
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/netra-ai/netra/models"
+)
+
+const (
+	maxRange = 366 * 24 * time.Hour // a year: what the aggregates keep
+	maxNames = 100
+)
+
+// Summaries asks for the summary of each metric over a range, widened to whole hours in UTC.
+type Summaries struct {
+	from, to time.Time
+	names    []string // nil: all
+}
+
+// NewSummaries fails with BadUserInput.
+func NewSummaries(span models.TimeRange, names []string) (Summaries, error) {
+	switch {
+	case !span.From.Before(span.To):
+		return Summaries{}, models.Errorf(models.BadUserInput, "range: from must be before to")
+	case span.To.Sub(span.From) > maxRange:
+		return Summaries{}, models.Errorf(models.BadUserInput, "range: at most %d days", int(maxRange.Hours()/24))
+	case span.From.Year() < 1970 || span.To.Year() > 2105:
+		return Summaries{}, models.Errorf(models.BadUserInput, "range: between the years 1970 and 2105")
+	case len(names) > maxNames:
+		return Summaries{}, models.Errorf(models.BadUserInput, "names: at most %d", maxNames)
+	}
+	from := span.From.UTC().Truncate(time.Hour)
+	to := span.To.UTC().Add(time.Hour - 1).Truncate(time.Hour)
+	return Summaries{from: from, to: to, names: names}, nil
+}
+
+// SQL reads the aggregates. Parts that have not merged yet hold several rows of one key, hence the aggregation.
+func (s Summaries) SQL() (string, clickhouse.Parameters) {
+	parameters := clickhouse.Parameters{"from": seconds(s.from), "to": seconds(s.to)}
+	named := ""
+	if s.names != nil {
+		named = " AND metric_name IN {names:Array(String)}"
+		parameters["names"] = texts(s.names)
+	}
+	return "SELECT user_id, metric_name, unit, sum(event_count), sum(total_value), min(min_value), max(max_value)," +
+		" quantilesTDigestMerge(0.5, 0.9, 0.95, 0.99)(value_quantiles)" +
+		" FROM aggregated_metrics" +
+		" WHERE user_id IN {users:Array(UInt32)} AND hour >= fromUnixTimestamp({from:Int64}) AND hour < fromUnixTimestamp({to:Int64})" + named +
+		" GROUP BY user_id, metric_name, unit ORDER BY user_id, metric_name, unit", parameters
+}
+
+func seconds(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+
+// Summaries answers for each user, by metric name. It fails with AnalyticsUnavailable or Timeout.
+func (a *Analytics) Summaries(ctx context.Context, users []int, question Summaries) (map[int][]*models.MetricSummary, error) {
+	found := make(map[int][]*models.MetricSummary, len(users))
+	for _, user := range users {
+		found[user] = []*models.MetricSummary{}
+	}
+	err := a.ask(ctx, question, users, func(rows driver.Rows) error {
+		var user uint32
+		var count uint64
+		var quantiles []float32
+		summary := new(models.MetricSummary)
+		if err := rows.Scan(&user, &summary.Metric, &summary.Unit, &count, &summary.Total, &summary.Min, &summary.Max, &quantiles); err != nil {
+			return err
+		}
+		summary.Count = int64(count)
+		summary.Average = summary.Total / float64(count)
+		summary.P50, summary.P90, summary.P95, summary.P99 = float64(quantiles[0]), float64(quantiles[1]), float64(quantiles[2]), float64(quantiles[3])
+		found[int(user)] = append(found[int(user)], summary)
+		return nil
+	})
+	return found, err
+}

@@ -1,0 +1,124 @@
+package loaders
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// One loads the object that a field links to. Rows gives those of the keys that exist, in any order; keyOf tells which is which. A
+// nil key is an empty link: its object is nil, and it still fills the parent's place among its siblings, so that their batch
+// does not wait for it. It fails with NotFound where the row is gone.
+func One[K comparable, T Object](ctx context.Context, l *Loaders, parent models.Cohort, key *K,
+	rows func(context.Context, []K) ([]T, error), keyOf func(T) K) (T, error) {
+	var none T
+	want := request[K]{declined: key == nil}
+	if key != nil {
+		want.key = *key
+	}
+	object, err := load(ctx, l, parent, want, func(ctx context.Context, asked map[K]int) (map[K]T, error) {
+		found, err := rows(ctx, keys(asked))
+		if err != nil {
+			return nil, err
+		}
+		byKey := make(map[K]T, len(found))
+		deliveries := 0
+		for _, object := range found {
+			byKey[keyOf(object)] = object
+			deliveries += asked[keyOf(object)]
+		}
+		deliver(ctx, found, deliveries)
+		return byKey, nil
+	})
+	if err == nil && object == none && !want.declined {
+		err = models.Errorf(models.NotFound, "it does not exist any more")
+	}
+	return object, err
+}
+
+// List is how a connection's rows are had: one page for each of several parents.
+type List[K comparable, T models.Listed] struct {
+	// Rows are the pages' rows, each page in its order (reversed when Backward), with one row more where the list goes on.
+	Rows func(context.Context, []K) ([]T, error)
+	// Parent tells to whose page a row belongs.
+	Parent func(T) K
+	// Count is the whole length of each parent's list. Parents without any may be left out.
+	Count func(context.Context, []K) (map[K]int, error)
+}
+
+// Page loads one parent's page.
+func Page[K comparable, T interface {
+	Object
+	models.Listed
+}](ctx context.Context, l *Loaders, parent models.Cohort, key K, page models.Page, list List[K, T]) (*models.Connection[T], error) {
+	rows, err := load(ctx, l, parent, request[K]{key: key}, func(ctx context.Context, asked map[K]int) (map[K]slice[T], error) {
+		found, err := list.Rows(ctx, keys(asked))
+		if err != nil {
+			return nil, err
+		}
+		pages := make(map[K]slice[T], len(asked))
+		for _, row := range found {
+			of := list.Parent(row)
+			pages[of] = pages[of].with(row, page)
+		}
+		delivered := make([]T, 0, len(found))
+		deliveries := 0
+		for of, one := range pages {
+			if page.Backward {
+				slices.Reverse(one.rows)
+			}
+			delivered = append(delivered, one.rows...)
+			deliveries += asked[of] * len(one.rows)
+		}
+		deliver(ctx, delivered, deliveries)
+		return pages, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return models.NewConnection(rows.rows, page, rows.more, func(ctx context.Context) (int, error) {
+		return Value(ctx, l, parent, key, list.Count)
+	}), nil
+}
+
+// slice is a page as it is put together.
+type slice[T any] struct {
+	rows []T
+	more bool
+}
+
+func (s slice[T]) with(row T, page models.Page) slice[T] {
+	if len(s.rows) == page.Limit {
+		s.more = true
+		return s
+	}
+	s.rows = append(s.rows, row)
+	return s
+}
+
+// Value loads something that is no object: a count, a list of summaries. A key that values leaves out has the zero value.
+func Value[K comparable, V any](ctx context.Context, l *Loaders, parent models.Cohort, key K,
+	values func(context.Context, []K) (map[K]V, error)) (V, error) {
+	return load(ctx, l, parent, request[K]{key: key}, func(ctx context.Context, asked map[K]int) (map[K]V, error) {
+		return values(ctx, keys(asked))
+	})
+}
+
+func keys[K comparable](asked map[K]int) []K { return slices.Collect(maps.Keys(asked)) }
+
+// Root makes the connection of a root field, whose list has no parent.
+func Root[T interface {
+	Object
+	models.Listed
+}](ctx context.Context, rows []T, page models.Page, count func(context.Context) (int, error)) *models.Connection[T] {
+	var one slice[T]
+	for _, row := range rows {
+		one = one.with(row, page)
+	}
+	if page.Backward {
+		slices.Reverse(one.rows)
+	}
+	return models.NewConnection(Adopt(ctx, one.rows), page, one.more, count)
+}

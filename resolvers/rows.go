@@ -1,0 +1,50 @@
+package resolvers
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/store"
+)
+
+// reader is a store method that reads rows by their keys.
+type reader[K comparable, T any] func(ctx context.Context, keys []K, selected store.Fields) ([]T, error)
+
+// linked loads the object behind a link. A nil key is an empty link.
+func linked[K comparable, T loaders.Object](ctx context.Context, r *Resolver, parent models.Cohort, key *K, read reader[K, T], keyOf func(T) K) (T, error) {
+	return loaders.One(ctx, r.Loaders, parent, key, func(batch context.Context, keys []K) ([]T, error) {
+		return read(batch, keys, selected(ctx))
+	}, keyOf)
+}
+
+// lookup reads one object by its global id. It fails with BadUserInput, and with NotFound alike for what is absent and for what is not
+// the viewer's to see.
+func lookup[T any](ctx context.Context, kind models.Kind, id string, read reader[uuid.UUID, *T]) (*T, error) {
+	parsed, err := models.ParseIDOf(kind, id)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parsed.UUID()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := read(ctx, []uuid.UUID{key}, selected(ctx))
+	return single(rows, err, kind)
+}
+
+func single[T any](rows []*T, err error, kind models.Kind) (*T, error) {
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, models.Errorf(models.NotFound, "no such %s", kind)
+	}
+	return rows[0], nil
+}
+
+func userKey(u *models.User) int           { return u.DatabaseID }
+func threadKey(t *models.Thread) uuid.UUID { return t.DatabaseID }
+func runKey(r *models.Run) uuid.UUID       { return r.DatabaseID }

@@ -1,0 +1,44 @@
+package resolvers
+
+import (
+	"context"
+	"strings"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/netra-ai/netra/store"
+)
+
+// selected are the fields that the operation selects of the objects under the field of ctx: of the object itself, or of a connection's
+// nodes. The store reads wide columns only for these.
+func selected(ctx context.Context) store.Fields {
+	field := graphql.GetFieldContext(ctx).Field
+	return selectedOf(ctx, field.Selections, field.Definition.Type.Name())
+}
+
+// selectedOf is the same for an object of a type that the field's own type does not tell.
+func selectedOf(ctx context.Context, selections ast.SelectionSet, typeName string) store.Fields {
+	operation := graphql.GetOperationContext(ctx)
+	node, isConnection := strings.CutSuffix(typeName, "Connection")
+	var fields store.Fields
+	if !isConnection {
+		for _, field := range graphql.CollectFields(operation, selections, []string{typeName, "Node"}) {
+			fields = append(fields, field.Name)
+		}
+		return fields
+	}
+	for _, field := range graphql.CollectFields(operation, selections, []string{typeName}) {
+		switch field.Name {
+		case "nodes":
+			fields = append(fields, selectedOf(ctx, field.Selections, node)...)
+		case "edges":
+			for _, inner := range graphql.CollectFields(operation, field.Selections, []string{node + "Edge"}) {
+				if inner.Name == "node" {
+					fields = append(fields, selectedOf(ctx, inner.Selections, node)...)
+				}
+			}
+		}
+	}
+	return fields
+}

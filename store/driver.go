@@ -1,0 +1,272 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// setViewer makes the viewer known to the policies of row-level security until the transaction ends.
+const setViewer = `SELECT set_config('netra.user_id', $1, true), set_config('netra.superuser', $2, true)`
+
+// connector is the one way to PostgreSQL. Every statement that goes through it runs for the viewer of its context: sent
+// in one round trip with setViewer, in the implicit transaction that the two share, so that nothing of the viewer
+// stays on the connection. A statement without a viewer sees no tenant's rows.
+type connector struct {
+	driver.Connector
+	slow time.Duration
+	log  *slog.Logger
+}
+
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	inner, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: inner.(*stdlib.Conn), connector: c}, nil
+}
+
+type conn struct {
+	*stdlib.Conn
+	connector     *connector
+	inTransaction bool
+}
+
+// BeginTx begins a transaction that belongs to the viewer of ctx as a whole.
+func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	tx, err := c.Conn.BeginTx(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if viewer, err := models.ViewerFrom(ctx); err == nil {
+		if _, err := c.Conn.Conn().Exec(ctx, setViewer, viewerSettings(viewer)...); err != nil {
+			return nil, errors.Join(err, tx.Rollback())
+		}
+	}
+	c.inTransaction = true
+	return &transaction{Tx: tx, conn: c}, nil
+}
+
+type transaction struct {
+	driver.Tx
+	conn *conn
+}
+
+func (t *transaction) Commit() error   { t.conn.inTransaction = false; return t.Tx.Commit() }
+func (t *transaction) Rollback() error { t.conn.inTransaction = false; return t.Tx.Rollback() }
+
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	began := time.Now()
+	result, err := c.exec(ctx, query, arguments(args))
+	c.done(ctx, query, began, err)
+	if err != nil {
+		return nil, c.retryable(err, false)
+	}
+	return driver.RowsAffected(result.RowsAffected()), nil
+}
+
+func (c *conn) exec(ctx context.Context, query string, args []any) (pgconn.CommandTag, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil || c.inTransaction {
+		return c.Conn.Conn().Exec(ctx, query, args...)
+	}
+	batch := c.send(ctx, viewer, query, args)
+	tag, err := batch.Exec()
+	if err == nil {
+		tag, err = batch.Exec()
+	}
+	return tag, errors.Join(err, batch.Close())
+}
+
+func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	began := time.Now()
+	rows, err := c.query(ctx, query, arguments(args))
+	if err != nil {
+		c.done(ctx, query, began, err)
+		return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
+	}
+	rows.finish = func(err error) { c.done(ctx, query, began, err) }
+	return rows, nil
+}
+
+func (c *conn) query(ctx context.Context, query string, args []any) (*rows, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil || c.inTransaction {
+		result, err := c.Conn.Conn().Query(ctx, query, args...)
+		if err != nil {
+			return nil, err
+		}
+		return newRows(result, nil, c.Conn.Conn().TypeMap())
+	}
+	batch := c.send(ctx, viewer, query, args)
+	if _, err := batch.Exec(); err != nil {
+		return nil, errors.Join(err, batch.Close())
+	}
+	result, err := batch.Query()
+	if err != nil {
+		return nil, errors.Join(err, batch.Close())
+	}
+	return newRows(result, batch, c.Conn.Conn().TypeMap())
+}
+
+func (c *conn) send(ctx context.Context, viewer models.Viewer, query string, args []any) pgx.BatchResults {
+	var batch pgx.Batch
+	batch.Queue(setViewer, viewerSettings(viewer)...)
+	batch.Queue(query, args...)
+	return c.Conn.Conn().SendBatch(ctx, &batch)
+}
+
+func viewerSettings(v models.Viewer) []any {
+	id, superuser := "", "off"
+	if v.UserID != 0 {
+		id = strconv.Itoa(v.UserID)
+	}
+	if v.Superuser {
+		superuser = "on"
+	}
+	return []any{id, superuser}
+}
+
+func arguments(named []driver.NamedValue) []any {
+	args := make([]any, len(named))
+	for i, arg := range named {
+		args[i] = arg.Value
+	}
+	return args
+}
+
+// retryable turns an error into driver.ErrBadConn where the connection is gone and running the statement again on another is
+// harmless, so that database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query.
+func (c *conn) retryable(err error, readOnly bool) error {
+	if pgconn.SafeToRetry(err) || readOnly && !c.inTransaction && c.Conn.Conn().IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return driver.ErrBadConn
+	}
+	return err
+}
+
+// done counts the statement and writes slow ones to the log: their text, which has no values in it.
+func (c *conn) done(ctx context.Context, query string, began time.Time, err error) {
+	models.TallyFrom(ctx).Statements.Add(1)
+	if took := time.Since(began); took >= c.connector.slow {
+		c.connector.log.WarnContext(ctx, "slow statement", "sql", query, "took", took, "error", err)
+	}
+}
+
+// rows gives pgx's rows to database/sql.
+type rows struct {
+	rows    pgx.Rows
+	batch   pgx.BatchResults // nil without a viewer and in a transaction
+	columns []string
+	convert []func([]byte) (driver.Value, error)
+	first   bool // the row that newRows fetched is still to be handed out
+	more    bool
+	finish  func(error)
+}
+
+// newRows fetches the first row, so that an error of the statement is the error of the query.
+func newRows(result pgx.Rows, batch pgx.BatchResults, types *pgtype.Map) (*rows, error) {
+	r := &rows{rows: result, batch: batch, first: true, finish: func(error) {}}
+	if r.more = result.Next(); !r.more && result.Err() != nil {
+		return nil, errors.Join(result.Err(), r.Close())
+	}
+	fields := result.FieldDescriptions()
+	r.columns = make([]string, len(fields))
+	r.convert = make([]func([]byte) (driver.Value, error), len(fields))
+	for i, field := range fields {
+		r.columns[i] = field.Name
+		r.convert[i] = converter(field, types)
+	}
+	return r, nil
+}
+
+func (r *rows) Columns() []string { return r.columns }
+
+func (r *rows) Next(dest []driver.Value) error {
+	if !r.first {
+		r.more = r.rows.Next()
+	}
+	r.first = false
+	if !r.more {
+		if err := r.rows.Err(); err != nil {
+			return err
+		}
+		return io.EOF
+	}
+	for i, raw := range r.rows.RawValues() {
+		if raw == nil {
+			dest[i] = nil
+			continue
+		}
+		value, err := r.convert[i](raw)
+		if err != nil {
+			return fmt.Errorf("convert column %s: %w", r.columns[i], err)
+		}
+		dest[i] = value
+	}
+	return nil
+}
+
+func (r *rows) Close() error {
+	r.rows.Close()
+	err := r.rows.Err()
+	if r.batch != nil {
+		err = errors.Join(err, r.batch.Close())
+	}
+	r.finish(err)
+	return err
+}
+
+// postgresEpoch is 2000-01-01 in microseconds of Unix time.
+const postgresEpoch = 946684800_000000
+
+// converter decodes what the hot tables are made of without an allocation of its own, and everything else as pgx does. Bytes
+// that it returns are valid until the next row, as database/sql allows.
+func converter(field pgconn.FieldDescription, types *pgtype.Map) func([]byte) (driver.Value, error) {
+	if field.Format == pgtype.BinaryFormatCode {
+		switch field.DataTypeOID {
+		case pgtype.UUIDOID:
+			return func(raw []byte) (driver.Value, error) { return raw, nil }
+		case pgtype.Int4OID:
+			return func(raw []byte) (driver.Value, error) { return int64(int32(binary.BigEndian.Uint32(raw))), nil }
+		case pgtype.Int8OID:
+			return func(raw []byte) (driver.Value, error) { return int64(binary.BigEndian.Uint64(raw)), nil }
+		case pgtype.BoolOID:
+			return func(raw []byte) (driver.Value, error) { return raw[0] != 0, nil }
+		case pgtype.TimestamptzOID:
+			return func(raw []byte) (driver.Value, error) {
+				micros := int64(binary.BigEndian.Uint64(raw))
+				if micros == math.MaxInt64 || micros == math.MinInt64 {
+					return nil, errors.New("an infinite time")
+				}
+				return time.UnixMicro(micros + postgresEpoch).UTC(), nil
+			}
+		case pgtype.JSONBOID:
+			return func(raw []byte) (driver.Value, error) { return raw[1:], nil } // the first byte is the format's version
+		}
+	}
+	switch field.DataTypeOID {
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.NameOID:
+		return func(raw []byte) (driver.Value, error) { return string(raw), nil }
+	}
+	if known, ok := types.TypeForOID(field.DataTypeOID); ok {
+		return func(raw []byte) (driver.Value, error) {
+			return known.Codec.DecodeDatabaseSQLValue(types, field.DataTypeOID, field.Format, raw)
+		}
+	}
+	return func(raw []byte) (driver.Value, error) { return string(raw), nil } // an unknown type travels as text
+}

@@ -1,0 +1,55 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// translate gives PostgreSQL's errors the code that clients can act on. Everything it does not know stays as it is and is our fault.
+func translate(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		return models.Wrap(err, models.Timeout, "the database took too long")
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // the client has left
+	}
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		return translateCode(server, err)
+	}
+	var dial *pgconn.ConnectError
+	var network net.Error
+	if errors.As(err, &dial) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), "conn closed") {
+		return models.Wrap(err, models.DatabaseUnavailable, "the database cannot be reached now")
+	}
+	return err
+}
+
+// translateCode knows the SQLSTATEs that are not our fault (PostgreSQL manual, appendix A).
+func translateCode(server *pgconn.PgError, err error) error {
+	switch {
+	case server.Code == "57014":
+		return models.Wrap(err, models.Timeout, "the database took too long")
+	case strings.HasPrefix(server.Code, "08"), strings.HasPrefix(server.Code, "57P"), server.Code == "53300":
+		return models.Wrap(err, models.DatabaseUnavailable, "the database cannot be reached now")
+	case strings.HasPrefix(server.Code, "40"):
+		return models.Wrap(err, models.Conflict, "somebody else changed this at the same time; try again")
+	case server.Code == "22P05", server.Code == "22021":
+		return models.Wrap(err, models.BadUserInput, "text must be valid UTF-8 without NUL characters")
+	default:
+		return err
+	}
+}

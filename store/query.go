@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// table says how a table is read. Wide columns cost a detoast or many bytes and are read only when an operation selects them.
+type table struct {
+	name   string
+	narrow []string
+	wide   map[string]string // GraphQL field → column
+}
+
+var (
+	users = table{"users",
+		[]string{"id", "email", "name", "oauth_provider", "oauth_id", "picture", "is_active", "is_superuser", "created_at", "updated_at", "last_login_at"},
+		map[string]string{"metadata": "metadata"}}
+	threads = table{"threads",
+		[]string{"id", "user_id", "title", "status", "created_at", "updated_at"},
+		map[string]string{"metadata": "metadata"}}
+	messages = table{"messages",
+		[]string{"id", "thread_id", "role", "tokens_used", "model", "created_at"},
+		map[string]string{"content": "content", "metadata": "metadata"}}
+	runs = table{"runs",
+		[]string{"id", "thread_id", "user_id", "status", "agent_type", "started_at", "completed_at", "created_at", "version"},
+		map[string]string{"inputData": "input_data", "outputData": "output_data", "errorMessage": "error_message", "metadata": "metadata"}}
+)
+
+// Fields are names of GraphQL fields that an operation selects. Names that are not wide columns do not matter.
+type Fields []string
+
+// columns is a list for SELECT, always in the same order for the same fields, so that one prepared statement serves them.
+func (t table) columns(selected Fields) string {
+	var b strings.Builder
+	b.WriteString(strings.Join(t.narrow, ", "))
+	for _, field := range wideOrder {
+		if column, wide := t.wide[field]; wide && contains(selected, field) {
+			b.WriteString(", ")
+			b.WriteString(column)
+		}
+	}
+	return b.String()
+}
+
+var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "metadata"}
+
+func contains(fields Fields, name string) bool {
+	for _, field := range fields {
+		if field == name {
+			return true
+		}
+	}
+	return false
+}
+
+// statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
+type statement struct {
+	strings.Builder
+	args []any
+}
+
+// arg adds an argument and returns its placeholder.
+func (s *statement) arg(value any) string {
+	s.args = append(s.args, value)
+	return "$" + strconv.Itoa(len(s.args))
+}
+
+// and adds a condition.
+func (s *statement) and(column, operator string, value any, cast string) {
+	s.WriteString(" AND " + column + " " + operator + " " + s.arg(value) + cast)
+}
+
+// anyOf narrows column to values, unless values is nil.
+func anyOf[V ~string](s *statement, column string, values []V) {
+	if values == nil {
+		return
+	}
+	list := make([]string, len(values))
+	for i, value := range values {
+		list[i] = string(value)
+	}
+	s.WriteString(" AND " + column + " = ANY(" + s.arg(list) + "::text[])")
+}
+
+func (s *statement) within(column string, span *models.TimeFilter) {
+	if span == nil {
+		return
+	}
+	if span.From != nil {
+		s.and(column, ">=", *span.From, "::timestamptz")
+	}
+	if span.To != nil {
+		s.and(column, "<", *span.To, "::timestamptz")
+	}
+}
+
+func (s *statement) containing(column string, document models.JSON) {
+	if document != nil {
+		s.and(column, "@>", string(document), "::jsonb")
+	}
+}
+
+// page adds the keyset conditions, the order and the limit: one row more than the page, which tells whether the list goes on.
+// A backward page comes out reversed.
+func (s *statement) page(page models.Page) {
+	order := page.Order
+	beyond, within := ">", "<"
+	if order.Descending {
+		beyond, within = within, beyond
+	}
+	s.bound(order, beyond, page.After)
+	s.bound(order, within, page.Before)
+	direction := ""
+	if order.Descending != page.Backward {
+		direction = " DESC"
+	}
+	s.WriteString(" ORDER BY " + order.Column + direction + ", id" + direction + " LIMIT " + s.arg(page.Limit+1) + "::int")
+}
+
+func (s *statement) bound(order models.Order, operator string, cursor *models.Cursor) {
+	if cursor != nil {
+		s.WriteString(" AND (" + order.Column + ", id) " + operator +
+			" (" + s.arg(cursor.Value) + "::text::" + string(order.Type) + ", " + s.arg(cursor.ID) + "::text::" + string(order.IDType) + ")")
+	}
+}
+
+// child is a list that every parent has: rows of a table that name the parent in a column.
+type child struct {
+	table
+	parent string // the column
+	key    string // its type
+}
+
+var (
+	threadsOfUser    = child{threads, "user_id", "int"}
+	runsOfUser       = child{runs, "user_id", "int"}
+	messagesOfThread = child{messages, "thread_id", "uuid"}
+	runsOfThread     = child{runs, "thread_id", "uuid"}
+)
+
+// pages is one page for each of parents. Rows of one parent come in the page's order: a nested loop is the only plan for a lateral
+// subquery with a LIMIT, and it keeps the subquery's order.
+func (c child) pages(parents any, page models.Page, selected Fields, filter func(*statement)) *statement {
+	s := new(statement)
+	columns := c.columns(selected)
+	s.WriteString("SELECT " + c.name + ".* FROM unnest(" + s.arg(parents) + "::" + c.key + "[]) AS parent(key) CROSS JOIN LATERAL (SELECT " + columns +
+		" FROM " + c.name + " WHERE " + c.parent + " = parent.key")
+	filter(s)
+	s.page(page)
+	s.WriteString(") AS " + c.name)
+	return s
+}
+
+// counts is the number of rows of each of parents that has any.
+func (c child) counts(parents any, filter func(*statement)) *statement {
+	s := new(statement)
+	s.WriteString("SELECT " + c.parent + " AS key, count(*) AS count FROM " + c.name + " WHERE " + c.parent + " = ANY(" + s.arg(parents) + "::" + c.key + "[])")
+	filter(s)
+	s.WriteString(" GROUP BY " + c.parent)
+	return s
+}
+
+// byID is the rows with these ids.
+func (t table) byID(ids any, key string, selected Fields) *statement {
+	s := new(statement)
+	s.WriteString("SELECT " + t.columns(selected) + " FROM " + t.name + " WHERE id = ANY(" + s.arg(ids) + "::" + key + "[])")
+	return s
+}
+
+// count reads what counts asks.
+func count[K comparable](ctx context.Context, s *Store, q *statement) (map[K]int, error) {
+	rows, err := s.db.DB.QueryContext(ctx, q.String(), q.args...)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	defer rows.Close()
+	counts := map[K]int{}
+	for rows.Next() {
+		var key K
+		var n int
+		if err := rows.Scan(&key, &n); err != nil {
+			return nil, translate(ctx, err)
+		}
+		counts[key] = n
+	}
+	return counts, translate(ctx, rows.Err())
+}

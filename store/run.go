@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// Runs are those of ids that the viewer may see, in any order.
+func (s *Store) Runs(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Run, error) {
+	q := runs.byID(ids, "uuid", selected)
+	return query[*models.Run](ctx, s, q.String(), q.args)
+}
+
+// RunsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
+func (s *Store) RunsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.RunFilter, selected Fields) ([]*models.Run, error) {
+	q := runsOfUser.pages(userIDs, page, selected, runFilter(filter))
+	return query[*models.Run](ctx, s, q.String(), q.args)
+}
+
+// CountRunsOfUsers leaves out users without any.
+func (s *Store) CountRunsOfUsers(ctx context.Context, userIDs []int, filter *models.RunFilter) (map[int]int, error) {
+	return count[int](ctx, s, runsOfUser.counts(userIDs, runFilter(filter)))
+}
+
+// RunsOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on.
+func (s *Store) RunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page, filter *models.RunFilter, selected Fields) ([]*models.Run, error) {
+	q := runsOfThread.pages(threadIDs, page, selected, runFilter(filter))
+	return query[*models.Run](ctx, s, q.String(), q.args)
+}
+
+// CountRunsOfThreads leaves out threads without any.
+func (s *Store) CountRunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, filter *models.RunFilter) (map[uuid.UUID]int, error) {
+	return count[uuid.UUID](ctx, s, runsOfThread.counts(threadIDs, runFilter(filter)))
+}
+
+func runFilter(f *models.RunFilter) func(*statement) {
+	return func(s *statement) {
+		if f == nil {
+			return
+		}
+		anyOf(s, "status", f.Status)
+		anyOf(s, "agent_type", f.AgentType)
+		s.within("created_at", f.CreatedAt)
+		s.containing("metadata", f.Metadata)
+	}
+}

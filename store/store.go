@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+)
+
+// Config says which database, and within which bounds.
+type Config struct {
+	URL              string        // of PostgreSQL, as the application role
+	MaxConnections   int           // 60 unless set
+	IdleConnections  int           // 20 unless set
+	StatementTimeout time.Duration // after which PostgreSQL gives a statement up; 10 s unless set
+	Slow             time.Duration // from which on a statement is logged; 500 ms unless set
+	Log              *slog.Logger
+}
+
+// Store answers questions from PostgreSQL, each for the viewer of its context.
+type Store struct {
+	db      *bun.DB
+	viewers viewerCache
+}
+
+// Open makes a store. It does not connect: a database that is away is an error of the questions, not of Open.
+func Open(cfg Config) (*Store, error) {
+	parsed, err := pgx.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("parse the URL of PostgreSQL: %w", err)
+	}
+	parsed.RuntimeParams["application_name"] = "netra"
+	parsed.RuntimeParams["statement_timeout"] = fmt.Sprint(or(cfg.StatementTimeout, 10*time.Second).Milliseconds())
+	parsed.RuntimeParams["idle_in_transaction_session_timeout"] = "30000"
+	if parsed.ConnectTimeout == 0 {
+		parsed.ConnectTimeout = 5 * time.Second
+	}
+	// Cancelling asks the server to stop the statement and keeps the connection, if the server obeys within the delay.
+	parsed.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
+	}
+	db := sql.OpenDB(&connector{
+		Connector: stdlib.GetConnector(*parsed),
+		slow:      or(cfg.Slow, 500*time.Millisecond),
+		log:       cfg.Log,
+	})
+	db.SetMaxOpenConns(or(cfg.MaxConnections, 60))
+	db.SetMaxIdleConns(or(cfg.IdleConnections, 20))
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxLifetime(time.Hour)
+	return &Store{db: bun.NewDB(db, pgdialect.New()), viewers: viewerCache{entries: map[int]*cachedViewer{}, mu: sync.Mutex{}}}, nil
+}
+
+func or[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}
+
+// Close gives the connections back.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ping asks whether the database answers. It fails with DatabaseUnavailable or Timeout.
+func (s *Store) Ping(ctx context.Context) error { return translate(ctx, s.db.PingContext(ctx)) }
+
+// Stats are the connection pool's.
+func (s *Store) Stats() sql.DBStats { return s.db.Stats() }
+
+// query runs parameterised SQL and scans its rows. The statement is prepared once for each connection.
+func query[T any](ctx context.Context, s *Store, text string, args []any) ([]T, error) {
+	rows, err := s.db.DB.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	var found []T
+	if err := s.db.ScanRows(ctx, rows, &found); err != nil {
+		return nil, translate(ctx, err)
+	}
+	return found, nil
+}

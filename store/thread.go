@@ -1,0 +1,38 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// Threads are those of ids that the viewer may see, in any order.
+func (s *Store) Threads(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Thread, error) {
+	q := threads.byID(ids, "uuid", selected)
+	return query[*models.Thread](ctx, s, q.String(), q.args)
+}
+
+// ThreadsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
+func (s *Store) ThreadsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.ThreadFilter, selected Fields) ([]*models.Thread, error) {
+	q := threadsOfUser.pages(userIDs, page, selected, threadFilter(filter))
+	return query[*models.Thread](ctx, s, q.String(), q.args)
+}
+
+// CountThreadsOfUsers leaves out users without any.
+func (s *Store) CountThreadsOfUsers(ctx context.Context, userIDs []int, filter *models.ThreadFilter) (map[int]int, error) {
+	return count[int](ctx, s, threadsOfUser.counts(userIDs, threadFilter(filter)))
+}
+
+func threadFilter(f *models.ThreadFilter) func(*statement) {
+	return func(s *statement) {
+		if f == nil {
+			return
+		}
+		anyOf(s, "status", f.Status)
+		s.within("created_at", f.CreatedAt)
+		s.within("updated_at", f.UpdatedAt)
+		s.containing("metadata", f.Metadata)
+	}
+}
