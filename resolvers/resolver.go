@@ -3,6 +3,7 @@ package resolvers
 
 import (
 	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/store"
 )
@@ -11,5 +12,6 @@ import (
 type Resolver struct {
 	Store     *store.Store
 	Analytics *analytics.Analytics
+	Live      *live.Hub
 	Loaders   *loaders.Loaders
 }

@@ -7,7 +7,6 @@ package resolvers
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/models"
@@ -30,7 +29,7 @@ func (r *runStatusChangeResolver) Run(ctx context.Context, obj *models.RunEvent)
 }
 
 func (r *subscriptionResolver) RunStatusChanged(ctx context.Context, runID *string, threadID *string) (<-chan *models.RunEvent, error) {
-	panic(fmt.Errorf("not implemented: RunStatusChanged - runStatusChanged"))
+	return r.runStatusChanges(ctx, runID, threadID)
 }
 
 func (r *Resolver) Run() graph.RunResolver { return &runResolver{r} }
