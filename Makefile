@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# Set-up comes before the build, which embeds what it makes.
+.NOTPARALLEL:
+.PHONY: help run test test-go test-browser setup build generate verify lint bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: setup build ## install what is missing, then serve http://127.0.0.1:8080 with demo data
+	@exec bin/netra dev
+
+# The Go tests come last so that their verdict is what the screen shows; they run even when a browser test fails.
+test: ## run every test: browser, unit, and integration on the real engines
+	@scripts/setup.sh --browser
+	@$(MAKE) build
+	@status=0; $(MAKE) test-browser || status=1; $(MAKE) test-go || status=1; exit $$status
+
+test-go: ## run the Go tests on engines of their own (after `make setup build`)
+	bin/netra engines --fast --data-dir .netra/test -- go test -race ./...
+
+test-browser: ## run the playground's tests in Chromium (after `make setup build`)
+	NETRA_BIN="$(CURDIR)/bin/netra" npm --prefix web/playground test
+
+setup: ## install what run needs and this machine lacks
+	@scripts/setup.sh
+
+# Version stamping fails in a clone that belongs to another user, as in many containers.
+build: ## build bin/netra
+	go build -buildvcs=false -o bin/netra ./cmd/netra
+
+generate: ## regenerate committed code
+	go generate ./...
+
+verify: generate ## fail when committed code is not what generate makes
+	git diff --exit-code
+
+lint: ## check formatting, vet, staticcheck and the import directions
+	@unformatted=$$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -l); \
+		test -z "$$unformatted" || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go tool depguard ./...
+
+bench: setup build ## measure what the benchmarks promise, on engines of their own
+	bin/netra engines --data-dir .netra/bench -- go test -run '^$$' -bench . -timeout 1h ./bench/...
+
+clean: ## remove what was built and the development data, but not what was installed
+	rm -rf bin .netra/postgres .netra/clickhouse .netra/test .netra/bench
