@@ -7,6 +7,8 @@ export default defineConfig({
     // Monaco alone is larger than Vite's default limit of 500 kB.
     chunkSizeWarningLimit: 8192,
     rolldownOptions: {
+      // GraphiQL makes the accessible names of its icons from the names of its functions.
+      output: { keepNames: true },
       // Libraries mark modules "use client" for server-side rendering, which there is none of here.
       onwarn(warning, warn) {
         if (warning.code !== 'MODULE_LEVEL_DIRECTIVE') warn(warning);

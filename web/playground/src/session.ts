@@ -1,4 +1,5 @@
 import { createGraphiQLFetcher, type Fetcher } from '@graphiql/toolkit';
+import type { GraphQLFormattedError } from 'graphql';
 import { createClient, type Client } from 'graphql-ws';
 
 const path = '/graphql';
@@ -32,5 +33,29 @@ function connect(token: string): [Client, Fetcher] {
     url: new URL(path, location.href.replace(/^http/, 'ws')).href,
     connectionParams: headers,
   });
-  return [socket, createGraphiQLFetcher({ url: path, headers, wsClient: socket })];
+  return [socket, createGraphiQLFetcher({ url: path, headers, wsClient: answering(socket) })];
+}
+
+/**
+ * Makes the end of a subscription by an error its last answer. The toolkit would leave a rejected promise behind for it, which
+ * the browser reports as uncaught.
+ */
+function answering(socket: Client): Client {
+  return {
+    ...socket,
+    subscribe: (payload, sink) =>
+      socket.subscribe(payload, {
+        ...sink,
+        error(reason) {
+          sink.next({ errors: errorsOf(reason) });
+          sink.complete();
+        },
+      }),
+  };
+}
+
+function errorsOf(reason: unknown): readonly GraphQLFormattedError[] {
+  if (Array.isArray(reason)) return reason;
+  if (reason instanceof CloseEvent) return [{ message: `the socket was closed: ${reason.code} ${reason.reason}`.trim() }];
+  return [{ message: reason instanceof Error ? reason.message : String(reason) }];
 }
