@@ -1,6 +1,6 @@
 import { createGraphiQLFetcher, type Fetcher } from '@graphiql/toolkit';
 import type { GraphQLFormattedError } from 'graphql';
-import { createClient, type Client } from 'graphql-ws';
+import { CloseCode, createClient, type Client } from 'graphql-ws';
 
 const path = '/graphql';
 
@@ -32,6 +32,8 @@ function connect(token: string): [Client, Fetcher] {
   const socket = createClient({
     url: new URL(path, location.href.replace(/^http/, 'ws')).href,
     connectionParams: headers,
+    // Whoever was refused once is refused again; anything else, such as a restart of the server, is worth another try.
+    shouldRetry: (reason) => reason instanceof CloseEvent && reason.code !== CloseCode.Forbidden,
   });
   return [socket, createGraphiQLFetcher({ url: path, headers, wsClient: answering(socket) })];
 }
