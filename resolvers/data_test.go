@@ -1,0 +1,151 @@
+package resolvers_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/netra-ai/netra/internal/testdb"
+	"github.com/netra-ai/netra/models"
+)
+
+// size is how much of everything a data set has. A row has the same id in every size that reaches it.
+type size struct{ users, threads, messages, runs, events int }
+
+var (
+	small = size{users: 4, threads: 4, messages: 6, runs: 3, events: 5}
+	large = size{users: 12, threads: 14, messages: 20, runs: 9, events: 50} // more than ten times of each kind but users
+)
+
+var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// Users 1 and 2 are ordinary tenants, user 3 is a superuser. Every text of a user has their mark in it.
+const (
+	tenantA   = 1
+	tenantB   = 2
+	superuser = 3
+)
+
+func key(parts ...any) uuid.UUID {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(fmt.Sprint(parts...)))
+}
+
+func text(s string) *string { return &s }
+
+func pick[T any](list []T, n int) T { return list[n%len(list)] }
+
+// metricEvent is a row of workload_events with one metric.
+type metricEvent struct {
+	user   int
+	at     time.Time
+	metric string
+	unit   string
+	value  float64
+}
+
+// dataset is everything that is in the databases.
+type dataset struct {
+	users    []*models.User
+	threads  []*models.Thread
+	messages []*models.Message
+	runs     []*models.Run
+	events   []metricEvent
+}
+
+func tag(n int) models.JSON {
+	return models.JSON(fmt.Sprintf(`{"n": %d, "tag": %q}`, n, pick([]string{"red", "blue", "green"}, n)))
+}
+
+// at gives neighbours the same time, so that pages must break ties by id.
+func at(n int) time.Time { return epoch.Add(time.Duration(n/2) * 1234567 * time.Microsecond) }
+
+func generate(s size) dataset {
+	var d dataset
+	for u := 1; u <= s.users; u++ {
+		mark := mark(u)
+		d.users = append(d.users, &models.User{DatabaseID: u, Email: fmt.Sprintf("%suser@example.com", mark), Name: text(mark + "name"),
+			IsActive: u%5 != 0, IsSuperuser: u == superuser, CreatedAt: at(u), UpdatedAt: at(u), Metadata: tag(u)})
+		for t := range s.threads {
+			thread := &models.Thread{DatabaseID: key("thread", u, t), UserID: u, Title: text(fmt.Sprintf("%stitle %d", mark, t)),
+				Status:    pick([]models.ThreadStatus{models.ThreadActive, models.ThreadArchived, models.ThreadActive, models.ThreadDeleted}, t),
+				CreatedAt: at(t), UpdatedAt: at(t * 7 % 16), Metadata: tag(t)}
+			d.threads = append(d.threads, thread)
+			for m := range s.messages {
+				message := &models.Message{DatabaseID: key("message", u, t, m), ThreadID: thread.DatabaseID,
+					Role:    pick([]models.MessageRole{models.RoleSystem, models.RoleUser, models.RoleAssistant, models.RoleTool}, m),
+					Content: fmt.Sprintf("%scontent %d", mark, m), CreatedAt: at(m), Metadata: tag(m)}
+				if message.Role == models.RoleAssistant {
+					message.Model, message.TokensUsed = text(pick([]string{"large", "small"}, m/4)), &[]int{m * 10}[0]
+				}
+				d.messages = append(d.messages, message)
+			}
+			for r := range s.runs {
+				run := &models.Run{DatabaseID: key("run", u, t, r), UserID: u, ThreadID: &thread.DatabaseID,
+					Status:    pick([]models.RunStatus{models.RunPending, models.RunProcessing, models.RunCompleted, models.RunFailed, models.RunCancelled}, t+r),
+					AgentType: text(pick([]string{"triage", "data", "report"}, r)), CreatedAt: at(t*s.runs + r), InputData: tag(r), Metadata: tag(r)}
+				if r%3 == 2 {
+					run.ThreadID = nil
+				}
+				if run.Status == models.RunFailed {
+					run.ErrorMessage = text(mark + "failed")
+				}
+				if run.Status == models.RunCompleted {
+					run.OutputData, run.StartedAt = models.JSON(`{"ok": true}`), &run.CreatedAt
+				}
+				d.runs = append(d.runs, run)
+			}
+		}
+		for e := range s.events {
+			metric := pick([]string{"latency", "tokens", "cost"}, e)
+			d.events = append(d.events, metricEvent{user: u, at: time.Now().UTC().Truncate(time.Hour).Add(-time.Duration(e) * 20 * time.Minute),
+				metric: metric, unit: map[string]string{"latency": "ms", "tokens": "", "cost": "usd"}[metric], value: float64(u*100 + e)})
+		}
+	}
+	return d
+}
+
+// load writes the data set into a new pair of databases and reads it back as the databases have it.
+func load(t *testing.T, s size) (*testdb.DB, dataset) {
+	t.Helper()
+	db := testdb.New(t)
+	d := generate(s)
+	owner := bun.NewDB(db.Owner(t), pgdialect.New())
+	require.NoError(t, owner.RunInTx(t.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
+		for _, rows := range []any{&d.users, &d.threads, &d.messages, &d.runs} {
+			if _, err := tx.NewInsert().Model(rows).Exec(ctx); err != nil {
+				return fmt.Errorf("insert %T: %w", rows, err)
+			}
+		}
+		return nil
+	}))
+	stored := dataset{events: d.events}
+	for _, rows := range []any{&stored.users, &stored.threads, &stored.messages, &stored.runs} {
+		require.NoError(t, owner.NewSelect().Model(rows).Scan(t.Context()))
+	}
+	require.Len(t, stored.messages, len(d.messages))
+	insertEvents(t, db.ClickHouse(t), d.events)
+	return db, stored
+}
+
+func insertEvents(t *testing.T, clickhouse *sql.DB, events []metricEvent) {
+	t.Helper()
+	tx, err := clickhouse.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	batch, err := tx.PrepareContext(t.Context(), "INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, event_category, metrics.name, metrics.value, metrics.unit)")
+	require.NoError(t, err)
+	for _, e := range events {
+		_, err := batch.ExecContext(t.Context(), e.at, uint32(e.user), "workload", "metric", "compute", []string{e.metric}, []float64{e.value}, []string{e.unit})
+		require.NoError(t, err)
+	}
+	require.NoError(t, tx.Commit())
+}
+
+// mark is in every text of a user and in nobody else's. Its shape sorts alike in every collation.
+func mark(user int) string { return fmt.Sprintf("tenant%02d.", user) }

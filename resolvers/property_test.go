@@ -1,0 +1,203 @@
+package resolvers_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/executor"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/internal/testdb"
+	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/resolvers"
+	"github.com/netra-ai/netra/store"
+)
+
+const operations = 1000
+
+// api answers operations.
+type api struct {
+	exec    *executor.Executor
+	loaders *loaders.Loaders
+}
+
+func newAPI(root graph.ResolverRoot) *api {
+	exec := executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: root}))
+	exec.SetErrorPresenter(func(ctx context.Context, err error) *gqlerror.Error {
+		presented := graphql.DefaultErrorPresenter(ctx, err)
+		presented.Extensions = map[string]any{"code": models.CodeOf(err)}
+		return presented
+	})
+	return &api{exec: exec}
+}
+
+// real is the graph on the engines.
+func real(t *testing.T, db *testdb.DB) *api {
+	t.Helper()
+	s, err := store.Open(store.Config{URL: db.AppURL, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	root := &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)}
+	api := newAPI(root)
+	api.loaders = root.Loaders
+	return api
+}
+
+// ask runs an operation for a viewer and returns the response with its errors in a stable order.
+func (a *api) ask(ctx context.Context, viewer models.Viewer, op operation) string {
+	ctx = graphql.StartOperationTrace(models.WithViewer(ctx, viewer))
+	variables := map[string]any{}
+	if raw, err := json.Marshal(op.Variables); err == nil {
+		decoder := json.NewDecoder(strings.NewReader(string(raw)))
+		decoder.UseNumber()
+		_ = decoder.Decode(&variables) // what has just been encoded
+	}
+	opCtx, errs := a.exec.CreateOperationContext(ctx, &graphql.RawParams{Query: op.Query, Variables: variables})
+	var response *graphql.Response
+	if errs != nil {
+		response = a.exec.DispatchError(graphql.WithOperationContext(ctx, opCtx), errs)
+	} else {
+		handler, handlerCtx := a.exec.DispatchOperation(ctx, opCtx)
+		response = handler(handlerCtx)
+	}
+	for _, err := range response.Errors {
+		err.Locations = nil // they move with the length of an id
+	}
+	slices.SortFunc(response.Errors, func(a, b *gqlerror.Error) int {
+		return strings.Compare(a.Path.String()+a.Message, b.Path.String()+b.Message)
+	})
+	raw, err := json.Marshal(response)
+	if err != nil {
+		return "response: " + err.Error()
+	}
+	return string(raw)
+}
+
+// world is one data set behind the graph and behind the oracle.
+type world struct {
+	dataset
+	real *api
+}
+
+// run asks the graph and the oracle, requires the same answer and the statements that the operation needs, and returns the answer with
+// the paths that were asked for.
+func (w *world) run(t *testing.T, viewer models.Viewer, op operation, about string) (answer string, paths []string) {
+	t.Helper()
+	tally := new(models.Tally)
+	answer = w.real.ask(models.WithTally(t.Context(), tally), viewer, op)
+	o := &oracle{dataset: w.dataset, relations: map[string]bool{}, questions: map[string]bool{}}
+	require.JSONEq(t, newAPI(o).ask(t.Context(), viewer, op), answer, about)
+	require.Equal(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
+	require.Equal(t, len(o.questions), int(tally.Questions.Load()), "questions of %s", about)
+	require.NotContains(t, answer, "INTERNAL", about)
+	return answer, append(slices.Sorted(maps.Keys(o.relations)), slices.Sorted(maps.Keys(o.questions))...)
+}
+
+// TestEveryOperation is the promise of the graph: whatever is asked, the number of statements depends on the operation and never on how
+// many rows there are, and the answer is that of a plain resolver that reads one row at a time.
+func TestEveryOperation(t *testing.T) {
+	t.Parallel()
+	smallDB, smallData := load(t, small)
+	largeDB, largeData := load(t, large)
+	worlds := []*world{{smallData, real(t, smallDB)}, {largeData, real(t, largeDB)}}
+	schema := graph.NewExecutableSchema(graph.Config{}).Schema()
+	pool := newPool(smallData)
+	absent := strangers(smallData, tenantA, tenantB)
+
+	t.Run("for", func(t *testing.T) { // waits for its parallel parts
+		for name, viewer := range map[string]models.Viewer{"a tenant": {UserID: tenantA}, "another": {UserID: tenantB}, "a superuser": {UserID: superuser, Superuser: true}} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				alike, deep := 0, 0
+				for seed := range uint64(operations) {
+					op := newOperation(seed, schema, pool)
+					about := fmt.Sprintf("operation %d for %+v:\n%s\n%v", seed, viewer, op.Query, op.Variables)
+					answer, paths := worlds[0].run(t, viewer, op, about)
+					_, morePaths := worlds[1].run(t, viewer, op, about)
+					if slices.Equal(paths, morePaths) {
+						alike++ // the same levels have rows in both, hence, as run has shown, the same number of statements
+					}
+					if len(paths) > 1 {
+						deep++
+					}
+					if viewer.Superuser {
+						continue
+					}
+					for other := range large.users {
+						if other+1 != viewer.UserID {
+							require.NotContains(t, answer, mark(other+1), about)
+						}
+					}
+					require.Equal(t, answer, worlds[0].real.ask(t.Context(), viewer, op.with(absent[viewer.UserID])),
+						"another tenant's ids and absent ones are answered alike: %s", about)
+				}
+				require.Greater(t, alike, operations*9/10, "nearly every operation reaches the same levels of both data sets")
+				require.Greater(t, deep, operations*3/10, "many operations reach below the root")
+			})
+		}
+	})
+	for _, w := range worlds {
+		require.Zero(t, w.real.loaders.Nets(), "no batch waited for a sibling that never asks")
+	}
+}
+
+// strangers maps, for each viewer, every id of the other tenants to one that does not exist.
+func strangers(d dataset, viewers ...int) map[int]*strings.Replacer {
+	replacers := map[int]*strings.Replacer{}
+	for _, viewer := range viewers {
+		var pairs []string
+		add := func(owner int, kind models.Kind, id string) {
+			if owner != viewer {
+				pairs = append(pairs, strconv.Quote(id), strconv.Quote(models.GlobalID{Kind: kind, Key: uuid.NewString()}.String()))
+			}
+		}
+		owners := map[uuid.UUID]int{}
+		for i, u := range d.users {
+			if u.DatabaseID != viewer {
+				pairs = append(pairs, strconv.Quote(u.ID()), strconv.Quote(models.GlobalID{Kind: models.KindUser, Key: strconv.Itoa(1_000_000_000 + i)}.String()))
+			}
+		}
+		for _, thread := range d.threads {
+			owners[thread.DatabaseID] = thread.UserID
+			add(thread.UserID, models.KindThread, thread.ID())
+		}
+		for _, message := range d.messages {
+			add(owners[message.ThreadID], models.KindMessage, message.ID())
+		}
+		for _, run := range d.runs {
+			add(run.UserID, models.KindRun, run.ID())
+		}
+		replacers[viewer] = strings.NewReplacer(pairs...)
+	}
+	return replacers
+}
+
+// with is the operation with other ids.
+func (op operation) with(replacer *strings.Replacer) operation {
+	raw, err := json.Marshal(op.Variables)
+	if err != nil {
+		panic(err)
+	}
+	replaced := operation{Query: replacer.Replace(op.Query)}
+	if err := json.Unmarshal([]byte(replacer.Replace(string(raw))), &replaced.Variables); err != nil {
+		panic(err)
+	}
+	return replaced
+}
