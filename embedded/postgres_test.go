@@ -375,7 +375,7 @@ func TestPostgres_RunsInADirectoryWithALongAndOddName(t *testing.T) {
 	require.Empty(t, text(t, connect(t, server.AdminURL()), "SHOW unix_socket_directories"))
 
 	odd := filepath.Join(directory(t), `a "b", c`)
-	server = startPostgres(t, embedded.PostgresConfig{Dir: odd})
+	startPostgres(t, embedded.PostgresConfig{Dir: odd})
 	socket, err := filepath.Glob(filepath.Join(odd, ".s.PGSQL.*[0-9]"))
 	require.NoError(t, err)
 	require.Len(t, socket, 1)

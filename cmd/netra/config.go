@@ -4,22 +4,26 @@ import "os"
 
 // config is everything that the environment says. A command's flags override it.
 type config struct {
-	Addr             string // NETRA_ADDR: where the server listens
-	DatabaseURL      string // NETRA_DATABASE_URL: PostgreSQL as the application role
-	OwnerDatabaseURL string // NETRA_OWNER_DATABASE_URL: PostgreSQL as the owner, for migrations and maintenance
-	ClickHouseURL    string // NETRA_CLICKHOUSE_URL: http:// or clickhouse://
-	DataDir          string // NETRA_DATA_DIR: where the embedded engines keep their data
-	Secret           string // NETRA_SECRET: signs bearer tokens
+	Addr              string // NETRA_ADDR: where the server listens
+	DatabaseURL       string // NETRA_DATABASE_URL: PostgreSQL as the application role
+	OwnerDatabaseURL  string // NETRA_OWNER_DATABASE_URL: PostgreSQL as the owner, for migrations and maintenance
+	ClickHouseURL     string // NETRA_CLICKHOUSE_URL: http:// or clickhouse://
+	DataDir           string // NETRA_DATA_DIR: where the embedded engines keep their data
+	Secret            string // NETRA_SECRET: signs bearer tokens
+	PostgresBinaries  string // NETRA_PG_BIN: directory of the embedded PostgreSQL's programs
+	ClickHouseLibrary string // NETRA_CHDB_LIB: path of the embedded ClickHouse's library
 }
 
 func configFromEnvironment() *config {
 	return &config{
-		Addr:             environment("NETRA_ADDR", "127.0.0.1:8080"),
-		DatabaseURL:      environment("NETRA_DATABASE_URL", ""),
-		OwnerDatabaseURL: environment("NETRA_OWNER_DATABASE_URL", ""),
-		ClickHouseURL:    environment("NETRA_CLICKHOUSE_URL", ""),
-		DataDir:          environment("NETRA_DATA_DIR", ".netra"),
-		Secret:           environment("NETRA_SECRET", ""),
+		Addr:              environment("NETRA_ADDR", "127.0.0.1:8080"),
+		DatabaseURL:       environment("NETRA_DATABASE_URL", ""),
+		OwnerDatabaseURL:  environment("NETRA_OWNER_DATABASE_URL", ""),
+		ClickHouseURL:     environment("NETRA_CLICKHOUSE_URL", ""),
+		DataDir:           environment("NETRA_DATA_DIR", ".netra"),
+		Secret:            environment("NETRA_SECRET", ""),
+		PostgresBinaries:  environment("NETRA_PG_BIN", ""),
+		ClickHouseLibrary: environment("NETRA_CHDB_LIB", ""),
 	}
 }
 
