@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// gate stands before execution, for every transport: limits, and what nobody may have without a viewer.
+type gate struct {
+	limits    Limits
+	documents *documents
+}
+
+var _ interface {
+	graphql.OperationParameterMutator
+	graphql.OperationContextMutator
+	graphql.OperationInterceptor
+	graphql.RootFieldInterceptor
+	graphql.ResponseInterceptor
+} = (*gate)(nil)
+
+func (*gate) ExtensionName() string                   { return "Gate" }
+func (*gate) Validate(graphql.ExecutableSchema) error { return nil }
+
+// MutateOperationParameters checks a document before it is validated, unless it has been seen already. The executor parses it again, which is
+// little beside validation and only happens once for a document.
+func (g *gate) MutateOperationParameters(ctx context.Context, params *graphql.RawParams) *gqlerror.Error {
+	doc, known := g.documents.Get(ctx, params.Query)
+	if !known {
+		var failure *gqlerror.Error
+		if doc, failure = g.limits.parse(params.Query); failure != nil {
+			return failure
+		}
+	}
+	operation := doc.Operations.ForName(params.OperationName)
+	switch {
+	case operation != nil:
+		requestFrom(ctx).setOperation(operation)
+		return nil
+	case params.OperationName == "":
+		return gqlerror.Wrap(models.Errorf(models.BadUserInput, "operationName must say which of the document's operations to run"))
+	default:
+		return gqlerror.Wrap(models.Errorf(models.BadUserInput, "the document has no operation %.60q", params.OperationName))
+	}
+}
+
+// MutateOperationContext weighs a validated operation with its variables.
+func (g *gate) MutateOperationContext(_ context.Context, operation *graphql.OperationContext) *gqlerror.Error {
+	operation.DisableIntrospection = false
+	if n := costOf(operation.Operation, operation.Doc.Fragments, operation.Variables); n > g.limits.Cost {
+		return tooComplex("the operation asks for up to %d values; at most %d are allowed: ask for smaller pages", n, g.limits.Cost)
+	}
+	return nil
+}
+
+// InterceptOperation refuses subscriptions without a viewer; of other operations only the single field is refused.
+func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription {
+		if _, err := models.ViewerFrom(ctx); err != nil {
+			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{coded(err.Error(), models.Unauthenticated)}})
+		}
+	}
+	return next(ctx)
+}
+
+// InterceptRootField is the one place that keeps strangers from data: no resolver runs without a viewer.
+func (g *gate) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
+	root := graphql.GetRootFieldContext(ctx)
+	if _, err := models.ViewerFrom(ctx); err != nil && !isIntrospection(root.Field.Name) {
+		failure := gqlerror.Wrap(err)
+		failure.Path = ast.Path{ast.PathName(root.Field.Alias)}
+		if at := root.Field.Position; at != nil {
+			failure.Locations = []gqlerror.Location{{Line: at.Line, Column: at.Column}}
+		}
+		graphql.AddError(ctx, failure)
+		return graphql.Null
+	}
+	return next(ctx)
+}
+
+// InterceptResponse gives each response its own account of faults, bounds the number of its errors, and ends queries that take too long.
+func (g *gate) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+	ctx = context.WithValue(ctx, faultsKey{}, &faults{})
+	if operation := graphql.GetOperationContext(ctx).Operation; operation == nil || operation.Operation != ast.Subscription {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, g.limits.Timeout)
+		defer cancel()
+	}
+	response := next(ctx)
+	if response == nil || len(response.Errors) <= g.limits.Errors {
+		return response
+	}
+	kept := g.limits.Errors - 1
+	code, _ := response.Errors[kept].Extensions["code"].(string)
+	last := coded("", models.Code(code))
+	last.Message = plural(len(response.Errors)-kept, "more error was", "more errors were") + " left out"
+	response.Errors = append(response.Errors[:kept:kept], last)
+	return response
+}

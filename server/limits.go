@@ -1,0 +1,187 @@
+package server
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+	"github.com/vektah/gqlparser/v2/parser"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// Limits bound what one request may ask for. A field that is zero takes its default.
+//
+// Definitions, Selections, Aliases and Directives are counted over the whole document, before it is validated: validation compares the fields
+// of a document with each other, which takes a second from about 4,000 selections on, and everybody may send documents. Depth, RootFields
+// and Objects are those of the largest operation with its fragments written out; introspection does not count there.
+type Limits struct {
+	Body        int64         // bytes of a request's body; 1 MiB
+	Tokens      int           // lexical tokens of the document; 10,000
+	Definitions int           // operations and fragments of the document; 100
+	Selections  int           // fields, fragment spreads and inline fragments of the document; 1,000
+	Aliases     int           // renamed fields of the document; 100
+	Directives  int           // uses of directives in the document; 100
+	Depth       int           // levels of fields; 20
+	RootFields  int           // fields at the root; 20
+	Objects     int           // fields that have fields, whatever the length of lists: a bound on statements; 300
+	Cost        int           // values that the answer can have, lists counted by first, last or ids; 500,000
+	Errors      int           // errors in one answer; 20
+	Timeout     time.Duration // for a query over HTTP; 30 s
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Body:        cmp.Or(l.Body, 1<<20),
+		Tokens:      cmp.Or(l.Tokens, 10_000),
+		Definitions: cmp.Or(l.Definitions, 100),
+		Selections:  cmp.Or(l.Selections, 1_000),
+		Aliases:     cmp.Or(l.Aliases, 100),
+		Directives:  cmp.Or(l.Directives, 100),
+		Depth:       cmp.Or(l.Depth, 20),
+		RootFields:  cmp.Or(l.RootFields, 20),
+		Objects:     cmp.Or(l.Objects, 300),
+		Cost:        cmp.Or(l.Cost, 500_000),
+		Errors:      cmp.Or(l.Errors, 20),
+		Timeout:     cmp.Or(l.Timeout, 30*time.Second),
+	}
+}
+
+// parse reads a document and holds it against the limits that need no schema. What it returns has not been validated.
+func (l Limits) parse(query string) (*ast.QueryDocument, *gqlerror.Error) {
+	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, l.Tokens)
+	if err != nil {
+		failure := gqlerror.WrapIfUnwrapped(err)
+		if strings.HasPrefix(failure.Message, "exceeded token limit") {
+			return nil, tooComplex("the document has more than %d tokens", l.Tokens)
+		}
+		failure.Extensions = map[string]any{"code": parseFailed}
+		return nil, failure
+	}
+	if len(doc.Operations) == 0 {
+		failure := gqlerror.Errorf("the document has no operation")
+		failure.Extensions = map[string]any{"code": validationFailed}
+		return nil, failure
+	}
+	return doc, l.checkStructure(doc)
+}
+
+func tooComplex(format string, args ...any) *gqlerror.Error {
+	return gqlerror.Wrap(models.Errorf(models.TooComplex, format, args...))
+}
+
+func (l Limits) checkStructure(doc *ast.QueryDocument) *gqlerror.Error {
+	if n := len(doc.Operations) + len(doc.Fragments); n > l.Definitions {
+		return tooComplex("the document has %d operations and fragments; at most %d are allowed", n, l.Definitions)
+	}
+	var total tally
+	for _, operation := range doc.Operations {
+		total.directives += len(operation.Directives)
+		total.add(operation.SelectionSet)
+	}
+	for _, fragment := range doc.Fragments {
+		total.directives += len(fragment.Directives)
+		total.add(fragment.SelectionSet)
+	}
+	switch {
+	case total.selections > l.Selections:
+		return tooComplex("the document has %d fields and fragment spreads; at most %d are allowed", total.selections, l.Selections)
+	case total.aliases > l.Aliases:
+		return tooComplex("the document has %d aliases; at most %d are allowed", total.aliases, l.Aliases)
+	case total.directives > l.Directives:
+		return tooComplex("the document has %d directives; at most %d are allowed", total.directives, l.Directives)
+	}
+	walk := shapes{fragments: doc.Fragments, known: map[string]shape{}}
+	for _, operation := range doc.Operations {
+		switch s := walk.of(operation.SelectionSet); {
+		case s.depth > l.Depth:
+			return tooComplex("the operation is %d levels deep; at most %d are allowed", s.depth, l.Depth)
+		case s.top > l.RootFields:
+			return tooComplex("the operation has %d fields at the root; at most %d are allowed", s.top, l.RootFields)
+		case s.objects > l.Objects:
+			return tooComplex("the operation has %d fields that have fields, with fragments written out; at most %d are allowed",
+				s.objects, l.Objects)
+		}
+	}
+	return nil
+}
+
+// tally counts what stands in a document, fragments once.
+type tally struct{ selections, aliases, directives int }
+
+func (t *tally) add(selections ast.SelectionSet) {
+	t.selections += len(selections)
+	for _, selection := range selections {
+		switch selection := selection.(type) {
+		case *ast.Field:
+			if selection.Alias != selection.Name {
+				t.aliases++
+			}
+			t.directives += len(selection.Directives)
+			t.add(selection.SelectionSet)
+		case *ast.InlineFragment:
+			t.directives += len(selection.Directives)
+			t.add(selection.SelectionSet)
+		case *ast.FragmentSpread:
+			t.directives += len(selection.Directives)
+		}
+	}
+}
+
+// shape is what a selection set is with its fragments written out.
+type shape struct{ depth, top, objects int }
+
+// maxCount is where counts stop growing: nested fragments double them with each level.
+const maxCount = 1 << 40
+
+func saturated(n int) int { return min(n, maxCount) }
+
+// shapes walks each fragment once, whatever the number of its spreads.
+type shapes struct {
+	fragments ast.FragmentDefinitionList
+	known     map[string]shape
+}
+
+func (w *shapes) of(selections ast.SelectionSet) shape {
+	var sum shape
+	join := func(s shape) {
+		sum.depth = max(sum.depth, s.depth)
+		sum.top = saturated(sum.top + s.top)
+		sum.objects = saturated(sum.objects + s.objects)
+	}
+	for _, selection := range selections {
+		switch selection := selection.(type) {
+		case *ast.Field:
+			s := shape{depth: 1, top: 1}
+			if len(selection.SelectionSet) > 0 && !isIntrospection(selection.Name) {
+				inner := w.of(selection.SelectionSet)
+				s.depth += inner.depth
+				s.objects = saturated(1 + inner.objects)
+			}
+			join(s)
+		case *ast.InlineFragment:
+			join(w.of(selection.SelectionSet))
+		case *ast.FragmentSpread:
+			join(w.fragment(selection.Name))
+		}
+	}
+	return sum
+}
+
+func (w *shapes) fragment(name string) shape {
+	if s, ok := w.known[name]; ok {
+		return s
+	}
+	w.known[name] = shape{} // a cycle ends here; validation will say what is wrong with it
+	definition := w.fragments.ForName(name)
+	if definition == nil {
+		return shape{}
+	}
+	s := w.of(definition.SelectionSet)
+	w.known[name] = s
+	return s
+}
+
+func isIntrospection(field string) bool { return field == "__schema" || field == "__type" }

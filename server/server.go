@@ -1,0 +1,161 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql/executor"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/models"
+)
+
+// Config is what a Server needs to know.
+type Config struct {
+	Resolvers graph.ResolverRoot
+	// Authenticate is the viewer that a user is now. Users who are absent or inactive fail with Unauthenticated.
+	Authenticate   func(ctx context.Context, userID int) (models.Viewer, error)
+	Secret         []byte               // signs bearer tokens; at least MinSecret bytes
+	Ready          []Check              // what /readyz asks
+	Playground     http.Handler         // everything that is not the server's own; nil for nothing
+	AllowedOrigins []string             // pages of other origins that may read answers, such as https://app.example.com; "*" for all
+	Limits         Limits               // zero is the defaults
+	Grace          time.Duration        // how long Serve waits for requests and sockets when it ends; 10 s unless set
+	Metrics        *prometheus.Registry // to which other rooms may have added; nil for one of its own
+	Log            *slog.Logger         // nil discards
+}
+
+// Server is the edge of one replica. It keeps nothing that another one would need.
+type Server struct {
+	exec       *executor.Executor
+	websocket  *Websocket
+	auth       *authenticator
+	limits     Limits
+	ready      *readiness
+	origins    origins
+	playground http.Handler
+	grace      time.Duration
+	metrics    *metrics
+	registry   *prometheus.Registry
+	log        *slog.Logger
+}
+
+// New makes a server. It fails for a configuration that cannot work.
+func New(cfg Config) (*Server, error) {
+	if len(cfg.Secret) < MinSecret {
+		return nil, fmt.Errorf("the secret has %d bytes; it needs at least %d", len(cfg.Secret), MinSecret)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	parsed, err := newDocuments()
+	if err != nil {
+		return nil, fmt.Errorf("make the document cache: %w", err)
+	}
+	s := &Server{
+		auth:       newAuthenticator(cfg.Secret, cfg.Authenticate),
+		limits:     cfg.Limits.withDefaults(),
+		ready:      &readiness{checks: cfg.Ready},
+		origins:    cfg.AllowedOrigins,
+		playground: cfg.Playground,
+		grace:      cmp.Or(cfg.Grace, 10*time.Second),
+		registry:   cfg.Metrics,
+		log:        slog.New(LogHandler(cfg.Log.Handler())),
+	}
+	s.websocket = NewWebsocket(WebsocketConfig{Authenticate: s.authenticate, CheckOrigin: s.origins.allow, Log: s.log})
+	if s.metrics, err = newMetrics(cfg.Metrics, s.websocket.Sockets); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	s.exec = executor.New(graph.NewExecutableSchema(graph.Config{Schema: offered(), Resolvers: cfg.Resolvers}))
+	s.exec.SetErrorPresenter(s.present)
+	s.exec.SetRecoverFunc(recovered)
+	s.exec.SetQueryCache(parsed)
+	s.exec.SetParserTokenLimit(s.limits.Tokens)
+	s.exec.Use(&gate{limits: s.limits, documents: parsed})
+	return s, nil
+}
+
+// offered is the schema without @defer, which gqlparser adds to every schema: our transports send an answer in one piece.
+func offered() *ast.Schema {
+	schema := *graph.NewExecutableSchema(graph.Config{}).Schema()
+	schema.Directives = maps.Clone(schema.Directives)
+	delete(schema.Directives, "defer")
+	return &schema
+}
+
+const (
+	routeGraphQL = "/graphql"
+	routeHealth  = "/healthz"
+	routeReady   = "/readyz"
+	routeMetrics = "/metrics"
+)
+
+// routeOf is the route of a path, for metrics.
+func routeOf(path string) string {
+	switch path {
+	case routeGraphQL, routeHealth, routeReady, routeMetrics:
+		return path
+	default:
+		return "playground"
+	}
+}
+
+// Handler answers everything: /graphql, /healthz, /readyz, /metrics, and the playground.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(routeGraphQL, s.origins.share(http.HandlerFunc(s.serveGraphQL)))
+	mux.HandleFunc("GET "+routeHealth, serveHealth)
+	mux.Handle("GET "+routeReady, s.ready)
+	mux.Handle("GET "+routeMetrics, s.serveMetrics())
+	if s.playground != nil {
+		mux.Handle("/", s.playground)
+	}
+	return s.observe(mux)
+}
+
+// Serve answers until ctx ends, and then goes gracefully: it takes no new connections, lets requests finish, and tells sockets to go elsewhere,
+// spread over the grace period so that the clients do not all come back at once. It returns within that period, cancelling what is left.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	web := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10, // queries in the URL of a GET are part of it
+		BaseContext:       func(net.Listener) context.Context { return working },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- web.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.ready.leave()
+	leaving, cancel := context.WithTimeout(working, s.grace)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- s.websocket.Drain(leaving) }()
+	if err := errors.Join(web.Shutdown(leaving), <-drained); err != nil {
+		s.log.WarnContext(ctx, "requests or sockets were cut off", "grace", s.grace, "error", err)
+		stop()
+		if err := web.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("close connections: %w", err)
+		}
+	}
+	return nil
+}
