@@ -35,7 +35,7 @@ export async function startNetra() {
     const read = (chunk) => {
       output += chunk;
       // Other addresses appear while the engines start; the server's own stands on the line that ends with it.
-      const address = /http:\/\/127\.0\.0\.1:\d+(?=\/?\s*$)/m.exec(output)?.[0];
+      const address = /http:\/\/127\.0\.0\.1:\d+(?=\/?\s*\n)/.exec(output)?.[0];
       if (address) resolve(address);
     };
     child.stdout.on('data', read);
