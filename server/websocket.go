@@ -1,11 +1,8 @@
 package server
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -84,7 +81,7 @@ func (t *Websocket) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 		http.Error(w, "the server is going away", http.StatusServiceUnavailable)
 		return
 	}
-	conn, err := t.upgrader.Upgrade(hijackable{w}, r, nil)
+	conn, err := t.upgrader.Upgrade(w, r, nil)
 	if err != nil { // the client has been told
 		t.cfg.Log.DebugContext(r.Context(), "websocket handshake refused", "error", err)
 		return
@@ -179,15 +176,4 @@ func (t *Websocket) Drain(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
-}
-
-// hijackable finds the Hijacker behind middleware that wraps the ResponseWriter.
-type hijackable struct{ http.ResponseWriter }
-
-func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if errors.Is(err, http.ErrNotSupported) {
-		return nil, nil, errors.New("the connection cannot become a websocket")
-	}
-	return conn, rw, err
 }

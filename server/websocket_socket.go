@@ -156,10 +156,11 @@ func (s *socket) receive(kind int, data []byte) {
 		s.close(closeInvalidMessage, "Messages are text")
 		return
 	}
-	if !utf8.Valid(data) {
+	if !utf8.Valid(data) { // a rule of RFC 6455 and not of JSON
 		s.close(websocket.CloseInvalidFramePayloadData, "Invalid UTF-8")
 		return
 	}
+	received := graphql.Now()
 	m, err := parseMessage(data)
 	if err != nil {
 		s.close(closeInvalidMessage, err.Error())
@@ -169,16 +170,16 @@ func (s *socket) receive(kind int, data []byte) {
 	case "connection_init":
 		s.initialise(m.payload)
 	case "ping":
-		s.write(`{"type":"pong"`, m.payload)
+		s.write("pong", m.payload)
 	case "subscribe":
-		s.subscribe(m)
+		s.subscribe(m, received)
 	case "complete":
 		s.complete(m.id)
 	case "pong":
 	}
 }
 
-func (s *socket) initialise(payload json.RawMessage) {
+func (s *socket) initialise(payload map[string]any) {
 	if s.started {
 		s.close(closeTooManyInits, "Too many initialisation requests")
 		return
@@ -201,18 +202,16 @@ func (s *socket) initialise(payload json.RawMessage) {
 	if !expires.IsZero() {
 		s.limit = time.AfterFunc(time.Until(expires), func() { s.close(closeForbidden, "Forbidden: the token has expired") })
 	}
-	if s.write(`{"type":"connection_ack"`, nil) {
+	if s.write("connection_ack", nil) {
 		s.ready = true
 	}
 }
 
 // bearerToken is the token of connection_init, or else of the handshake, where clients outside browsers can put it too.
-func bearerToken(payload json.RawMessage, handshake http.Header) (string, bool) {
-	var fields map[string]any
-	_ = json.Unmarshal(payload, &fields) // an object, or absent: parseMessage has checked it
-	value, ok := fields["authorization"]
+func bearerToken(payload map[string]any, handshake http.Header) (string, bool) {
+	value, ok := payload["authorization"]
 	if !ok {
-		value, ok = fields["Authorization"]
+		value, ok = payload["Authorization"]
 	}
 	if !ok {
 		value = handshake.Get("Authorization")
@@ -233,7 +232,7 @@ func (s *socket) refuse(err error) {
 	}
 }
 
-func (s *socket) subscribe(m message) {
+func (s *socket) subscribe(m message, received time.Time) {
 	if !s.ready {
 		s.close(closeUnauthorized, "Unauthorized")
 		return
@@ -247,10 +246,7 @@ func (s *socket) subscribe(m message) {
 		case exists:
 			s.close(closeDuplicate, "Subscriber for "+m.id+" already exists")
 		case full:
-			s.writeError(m.id, gqlerror.List{{
-				Message:    "too many operations at once on one connection",
-				Extensions: map[string]any{"code": models.RateLimited},
-			}})
+			s.writeError(m.id, gqlerror.List{coded("too many operations at once on one connection", models.RateLimited)})
 		}
 		return // while draining the client hears 1012 and sends the operation to the next server
 	}
@@ -264,7 +260,9 @@ func (s *socket) subscribe(m message) {
 	s.queries++
 	s.transport.working.Add(1)
 	s.mu.Unlock()
-	go s.run(ctx, op, m.params(s.header))
+	m.params.Headers = s.header
+	m.params.ReadTime.Start, m.params.ReadTime.End = received, graphql.Now()
+	go s.run(ctx, op, m.params)
 }
 
 // complete is the client's: from now on nothing is sent for the id, and it may be used again.
@@ -363,11 +361,7 @@ func (s *socket) next(op *operation, response *graphql.Response) bool {
 	defer putBuffer(buf)
 	buf.Reset()
 	startMessage(buf, op.id, "next")
-	if err := writeResponse(buf, response); err != nil {
-		s.transport.cfg.Log.ErrorContext(s.ctx, "websocket: encode response", "error", err)
-		s.finish(op, "error", gqlerror.List{{Message: "internal error", Extensions: map[string]any{"code": models.Internal}}})
-		return false
-	}
+	writeResponse(buf, response)
 	buf.WriteByte('}')
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -379,7 +373,7 @@ func (s *socket) finish(op *operation, kind string, errs gqlerror.List) {
 	var buf bytes.Buffer
 	startMessage(&buf, op.id, kind)
 	if kind == "error" {
-		writeErrors(&buf, errs)
+		buf.Write(encode(errs))
 	} else {
 		buf.Truncate(buf.Len() - len(payloadKey))
 	}
@@ -397,22 +391,26 @@ func (s *socket) finish(op *operation, kind string, errs gqlerror.List) {
 func (s *socket) writeError(id string, errs gqlerror.List) {
 	var buf bytes.Buffer
 	startMessage(&buf, id, "error")
-	writeErrors(&buf, errs)
+	buf.Write(encode(errs))
 	buf.WriteByte('}')
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writeFrame(buf.Bytes())
 }
 
-// write sends a message that belongs to no operation; head is its beginning.
-func (s *socket) write(head string, payload json.RawMessage) bool {
-	message := []byte(head)
-	if payload != nil {
-		message = append(append(message, payloadKey...), payload...)
+// write sends a message that belongs to no operation.
+func (s *socket) write(kind string, payload map[string]any) bool {
+	encoded, err := json.Marshal(struct {
+		Type    string         `json:"type"`
+		Payload map[string]any `json:"payload,omitzero"`
+	}{kind, payload})
+	if err != nil {
+		s.close(closeInvalidMessage, "invalid message: the payload cannot be repeated")
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writeFrame(append(message, '}'))
+	return s.writeFrame(encoded)
 }
 
 // writeFrame is called with the lock held. A client that does not take the frame in time is cut off: there is no room left to tell it
@@ -436,7 +434,7 @@ func (s *socket) close(code int, reason string) {
 		return
 	}
 	s.cancel()
-	if err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, shorten(reason)), s.writeDeadline()); err != nil {
+	if err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, closeReason(reason)), s.writeDeadline()); err != nil {
 		_ = s.conn.Close() // it is gone already
 		return
 	}
@@ -450,8 +448,8 @@ func (s *socket) abort() {
 	_ = s.conn.Close() // it is gone already
 }
 
-// shorten keeps a reason within the 123 bytes of a close frame.
-func shorten(reason string) string {
+// closeReason keeps a reason within the 123 bytes of a close frame.
+func closeReason(reason string) string {
 	for len(reason) > 123 {
 		_, size := utf8.DecodeLastRuneInString(reason)
 		reason = reason[:len(reason)-size]
