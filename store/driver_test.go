@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/netra-ai/netra/internal/testdb"
+	"github.com/netra-ai/netra/models"
+)
+
+func setup(t *testing.T) (*Store, *testdb.DB) {
+	t.Helper()
+	db := testdb.New(t)
+	_, err := db.Owner(t).ExecContext(t.Context(), `INSERT INTO users (id, email, is_active, is_superuser) VALUES
+		(1, 'a@example.com', true, false), (2, 'b@example.com', true, true), (3, 'c@example.com', false, false)`)
+	require.NoError(t, err)
+	return connect(t, db.AppURL), db
+}
+
+func connect(t *testing.T, url string) *Store {
+	t.Helper()
+	s, err := Open(Config{URL: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func as(t *testing.T, v models.Viewer) context.Context { return models.WithViewer(t.Context(), v) }
+
+func emails(t *testing.T, s *Store, ctx context.Context) (found []string) {
+	t.Helper()
+	rows, err := s.Users(ctx, []int{1, 2, 3}, nil)
+	require.NoError(t, err)
+	for _, row := range rows {
+		found = append(found, row.Email)
+	}
+	return found
+}
+
+func TestDriver(t *testing.T) {
+	t.Parallel()
+	s, db := setup(t)
+
+	t.Run("a statement sees what its viewer may see, and nothing stays on the connection", func(t *testing.T) {
+		t.Parallel()
+		one := connect(t, db.AppURL)
+		one.db.SetMaxOpenConns(1)
+		require.ElementsMatch(t, []string{"a@example.com", "b@example.com", "c@example.com"}, emails(t, one, as(t, models.System)))
+		require.Equal(t, []string{"a@example.com"}, emails(t, one, as(t, models.Viewer{UserID: 1})))
+		require.Empty(t, emails(t, one, t.Context()), "without a viewer nothing is seen")
+	})
+	t.Run("a transaction belongs to its viewer", func(t *testing.T) {
+		t.Parallel()
+		tx, err := s.db.DB.BeginTx(as(t, models.Viewer{UserID: 1}), nil)
+		require.NoError(t, err)
+		var n int
+		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM users").Scan(&n))
+		require.Equal(t, 1, n)
+		require.NoError(t, tx.Commit())
+	})
+	t.Run("a client that leaves stops its statement in the database", func(t *testing.T) {
+		t.Parallel()
+		ctx, leave := context.WithCancel(as(t, models.Viewer{UserID: 1}))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.db.DB.ExecContext(ctx, "SELECT pg_sleep(60) -- leaving")
+			ended <- err
+		}()
+		sleeping := func() (n int) {
+			require.NoError(t, db.Owner(t).QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(60) -- leaving' AND pid <> pg_backend_pid()`).Scan(&n))
+			return n
+		}
+		require.Eventually(t, func() bool { return sleeping() == 1 }, 10*time.Second, 10*time.Millisecond)
+		leave()
+		require.Error(t, <-ended)
+		require.Eventually(t, func() bool { return sleeping() == 0 }, 10*time.Second, 10*time.Millisecond)
+	})
+	t.Run("a statement that takes too long is a timeout", func(t *testing.T) {
+		t.Parallel()
+		hasty, err := Open(Config{URL: db.AppURL, StatementTimeout: 50 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, hasty.Close()) })
+		_, err = hasty.db.DB.ExecContext(t.Context(), "SELECT pg_sleep(60)")
+		require.Equal(t, models.Timeout, models.CodeOf(translate(t.Context(), err)))
+	})
+	t.Run("connections that the database closed cost no query", func(t *testing.T) {
+		t.Parallel()
+		again := connect(t, db.AppURL)
+		again.db.SetMaxOpenConns(1)
+		var pid int
+		require.NoError(t, again.db.DB.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
+		// The application role may end its own backends.
+		var ended bool
+		require.NoError(t, s.db.DB.QueryRowContext(t.Context(), "SELECT pg_terminate_backend($1, 5000)", pid).Scan(&ended))
+		require.True(t, ended)
+		require.Equal(t, []string{"a@example.com"}, emails(t, again, as(t, models.Viewer{UserID: 1})))
+	})
+	t.Run("a database that is away is unavailable", func(t *testing.T) {
+		t.Parallel()
+		_, err := connect(t, "postgres://netra_app@127.0.0.1:1/none").Users(as(t, models.System), []int{1}, nil)
+		require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err))
+	})
+}
+
+func TestViewer(t *testing.T) {
+	t.Parallel()
+	s, db := setup(t)
+
+	viewer, err := s.Viewer(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, models.Viewer{UserID: 1}, viewer)
+	viewer, err = s.Viewer(t.Context(), 2)
+	require.NoError(t, err)
+	require.Equal(t, models.Viewer{UserID: 2, Superuser: true}, viewer)
+	for _, nobody := range []int{3, 4, -1} {
+		_, err = s.Viewer(t.Context(), nobody)
+		require.Equal(t, models.Unauthenticated, models.CodeOf(err))
+	}
+
+	_, err = db.Owner(t).ExecContext(t.Context(), "UPDATE users SET is_active = false WHERE id = 1")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := s.Viewer(t.Context(), 1)
+		return models.CodeOf(err) == models.Unauthenticated
+	}, 5*time.Second, 20*time.Millisecond, "a deactivated user is noticed")
+}
