@@ -1,6 +1,5 @@
 // Starts what the browser tests and the screenshot look at: a netra in development mode, and Debian's Chromium.
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +8,7 @@ import { chromium } from 'playwright-core';
 
 // The first start makes both databases and fills them.
 const startLimit = 180_000;
+const stopLimit = 30_000;
 
 /** Gives the address of the server named by NETRA_PLAYGROUND_URL, or starts NETRA_BIN with data of its own. */
 export async function startNetra() {
@@ -22,11 +22,16 @@ export async function startNetra() {
     env: { ...process.env, NETRA_ADDR: '127.0.0.1:0', NETRA_DATA_DIR: dataDir },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const exited = new Promise((resolve) => child.once('close', resolve).once('error', resolve));
+  const exited = new Promise((resolve) => child.once('exit', resolve).once('error', resolve));
 
   async function stop() {
     child.kill('SIGTERM');
+    const impatience = setTimeout(() => child.kill('SIGKILL'), stopLimit);
     await exited;
+    clearTimeout(impatience);
+    // Whatever the server may have left behind holds these open, and would hold up the end of the tests.
+    child.stdout.destroy();
+    child.stderr.destroy();
     await rm(dataDir, { recursive: true, force: true });
   }
 
