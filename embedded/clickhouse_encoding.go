@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -42,29 +43,104 @@ func contentType(format string) string {
 	return "text/plain; charset=UTF-8"
 }
 
-// reviseNative rewrites blocks from revision 0 of the Native format, the only one that the library writes, to the
-// revision that a client has asked for.
+// nativeReviser rewrites blocks from revision 0 of the Native format, the only one that the library writes, to the
+// revision that a client has asked for. The two differ around the columns only, and a column tells its length to nobody
+// but its decoder: each is decoded to find its end, and passed on byte for byte.
+type nativeReviser struct {
+	blocks   []byte
+	unread   *bytes.Reader
+	buffered *bufio.Reader
+	reader   *chproto.Reader
+	revision uint64
+}
+
+// nativeBuffer is at least what chproto.NewReader would make, which otherwise wraps a buffer of its own around ours and
+// hides how far it has read.
+const nativeBuffer = 256 << 10
+
 func reviseNative(to io.Writer, blocks []byte, revision uint64) error {
-	reader := chproto.NewReader(bytes.NewReader(blocks))
-	for {
-		block := proto.Block{ServerContext: &column.ServerContext{Revision: revision, Timezone: time.UTC}}
-		if err := block.Decode(reader, 0); err != nil {
-			if errors.Is(err, io.EOF) && len(block.Columns) == 0 {
-				return nil
-			}
-			return fmt.Errorf("read a block of the result: %w", err)
+	unread := bytes.NewReader(blocks)
+	buffered := bufio.NewReaderSize(unread, nativeBuffer)
+	r := &nativeReviser{blocks: blocks, unread: unread, buffered: buffered, reader: chproto.NewReader(buffered), revision: revision}
+	for r.position() < len(blocks) {
+		var block chproto.Buffer
+		if err := r.block(&block); err != nil {
+			return newEngineError(codeNotImplemented, "NOT_IMPLEMENTED", "the embedded engine cannot send this result: "+err.Error())
 		}
-		if block.Rows() == 0 {
-			continue
-		}
-		var buffer chproto.Buffer
-		if err := block.Encode(&buffer, revision); err != nil {
-			return fmt.Errorf("write a block of the result: %w", err)
-		}
-		if _, err := to.Write(buffer.Buf); err != nil {
+		if _, err := to.Write(block.Buf); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (r *nativeReviser) position() int {
+	return len(r.blocks) - r.unread.Len() - r.buffered.Buffered()
+}
+
+func (r *nativeReviser) block(to *chproto.Buffer) error {
+	columns, err := r.reader.UVarInt()
+	if err != nil {
+		return err
+	}
+	rows, err := r.reader.Int()
+	if err != nil {
+		return err
+	}
+	// What the revision adds to a block: field 1, not an overflow block; field 2, no bucket; end of fields.
+	to.PutUVarInt(1)
+	to.PutBool(false)
+	to.PutUVarInt(2)
+	to.PutInt32(-1)
+	to.PutUVarInt(0)
+	to.PutUVarInt(columns)
+	to.PutUVarInt(uint64(rows))
+	for range columns {
+		if err := r.column(to, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *nativeReviser) column(to *chproto.Buffer, rows int) error {
+	start := r.position()
+	name, err := r.reader.Str()
+	if err != nil {
+		return err
+	}
+	kind, err := r.reader.Str()
+	if err != nil {
+		return err
+	}
+	values := r.position()
+	if !bytes.HasSuffix(r.blocks[:values], []byte(kind)) {
+		return errors.New("lost track of the Native format")
+	}
+	if rows > 0 {
+		if err := skipColumn(r.reader, name, column.Type(kind), rows, r.revision); err != nil {
+			return err
+		}
+	}
+	to.PutRaw(r.blocks[start:values])
+	if r.revision >= proto.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION {
+		to.PutBool(false)
+	}
+	to.PutRaw(r.blocks[values:r.position()])
+	return nil
+}
+
+func skipColumn(reader *chproto.Reader, name string, kind column.Type, rows int, revision uint64) error {
+	decoder, err := kind.Column(name, &column.ServerContext{Revision: revision, Timezone: time.UTC})
+	if err != nil {
+		return err
+	}
+	if prefixed, ok := decoder.(column.CustomSerialization); ok {
+		if err := prefixed.ReadStatePrefix(reader); err != nil {
+			return err
+		}
+	}
+	return decoder.Decode(reader, rows)
 }
 
 // decodedBody undoes the two ways in which a client may compress what it sends: HTTP's, and ClickHouse's own frames.

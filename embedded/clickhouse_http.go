@@ -459,7 +459,8 @@ func (a *clickHouseAnswer) encode(query *clickHouseQuery) {
 	a.encoders = []io.Writer{heldWriter{a}}
 	if query.gzip {
 		a.w.Header().Set("Content-Encoding", "gzip")
-		a.encoders = append(a.encoders, gzip.NewWriter(a.encoders[len(a.encoders)-1]))
+		zipped, _ := gzip.NewWriterLevel(a.encoders[0], gzip.BestSpeed) // the level is a valid one
+		a.encoders = append(a.encoders, zipped)
 	}
 	if query.frames {
 		a.encoders = append(a.encoders, newFrameWriter(a.encoders[len(a.encoders)-1], query.compression))

@@ -215,6 +215,34 @@ func TestClickHouse_RoundTripsTheTypesOfTheSpecification(t *testing.T) {
 	}
 }
 
+func TestClickHouse_HandsOnEveryTypeUnchanged(t *testing.T) {
+	t.Parallel()
+	conn := openAnalytics(t)
+	for _, expression := range []string{
+		"NULL", "[NULL, NULL]", "tuple(NULL, 1)", "INTERVAL 3 DAY", "[INTERVAL 2 HOUR, INTERVAL 1 HOUR]", "toInt256(-5)", "toDecimal256(1.5, 7)",
+		"toIPv4('1.2.3.4')", "toFixedString('ab', 3)", "(1, 2.0)::Point", "toBFloat16(1)", "toDate32('2100-01-01')", "now64(9)",
+		"toDateTime('2024-01-01 00:00:00', 'Europe/Berlin')", "CAST('a', 'Enum16(''a'' = 300)')", "map('k', [(1, 'x'), (2, 'y')])",
+		"[toLowCardinality(toNullable('x')), NULL]", "map(toLowCardinality('k'), toLowCardinality(1))", "(toLowCardinality('a'), toLowCardinality('b'))",
+		"[[], [1]]", "map()", "'{\"a\": 1, \"b\": {\"c\": [1, 2]}}'::JSON", "1::Variant(UInt8, String)", "'x'::Dynamic", "repeat('x', 300000)",
+	} {
+		// What follows a value is readable only if the value was left whole, in each of several blocks.
+		rows, err := conn.Query(t.Context(), "SELECT number, "+expression+" AS value, 'end' FROM numbers(6) SETTINGS max_block_size = 2")
+		require.NoError(t, err, expression)
+		read := 0
+		for rows.Next() {
+			read++
+		}
+		require.NoError(t, errors.Join(rows.Err(), rows.Close()), expression)
+		require.Equal(t, 6, read, expression)
+	}
+	var interval string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT INTERVAL 3 DAY").Scan(&interval))
+	require.Equal(t, "3 Days", interval)
+	var exception *clickhouse.Exception
+	require.ErrorAs(t, conn.Exec(t.Context(), "SELECT sumState(number) FROM numbers(3)"), &exception)
+	require.EqualValues(t, 48, exception.Code)
+}
+
 func TestClickHouse_TakesTheSpecificationsSchema(t *testing.T) {
 	t.Parallel()
 	conn := openAnalytics(t)
@@ -426,7 +454,7 @@ func TestClickHouse_AnErrorAmongTheRowsIsNotLost(t *testing.T) {
 				options.Compression = compression
 				options.Settings = clickhouse.Settings{"enable_http_compression": 1}
 			})
-			rows, err := conn.Query(t.Context(), "SELECT throwIf(number = 2900000), generateUUIDv4(number) FROM numbers(3000000) SETTINGS max_threads = 1")
+			rows, err := conn.Query(t.Context(), "SELECT throwIf(number = 290000), generateUUIDv4(number) FROM numbers(300000) SETTINGS max_threads = 1, max_block_size = 10000")
 			require.NoError(t, err)
 			read := 0
 			for rows.Next() {
@@ -435,7 +463,8 @@ func TestClickHouse_AnErrorAmongTheRowsIsNotLost(t *testing.T) {
 			var exception *clickhouse.Exception
 			require.ErrorAs(t, errors.Join(rows.Err(), rows.Close()), &exception)
 			require.EqualValues(t, 395, exception.Code)
-			require.Less(t, read, 3_000_000)
+			require.Positive(t, read)
+			require.Less(t, read, 300_000)
 		})
 	}
 }
@@ -443,8 +472,8 @@ func TestClickHouse_AnErrorAmongTheRowsIsNotLost(t *testing.T) {
 func TestClickHouse_StreamsResultsLargerThanItsMemory(t *testing.T) {
 	t.Parallel()
 	conn := openAnalytics(t)
-	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_memory_usage": 64 << 20, "max_threads": 1}))
-	rows, err := conn.Query(ctx, "SELECT number, toString(number) FROM numbers(10000000)")
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_memory_usage": 16 << 20, "max_threads": 1}))
+	rows, err := conn.Query(ctx, "SELECT repeat('x', 2000) FROM numbers(20000) SETTINGS max_block_size = 500")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rows.Close()) }()
 	read := 0
@@ -452,7 +481,7 @@ func TestClickHouse_StreamsResultsLargerThanItsMemory(t *testing.T) {
 		read++
 	}
 	require.NoError(t, rows.Err())
-	require.Equal(t, 10_000_000, read)
+	require.Equal(t, 20_000, read)
 }
 
 func TestClickHouse_LeavesNothingForTheNextQuery(t *testing.T) {
@@ -826,7 +855,7 @@ func TestClickHouse_ComesBackWithItsDataWhenTheEngineIsKilled(t *testing.T) {
 		require.NoError(t, syscall.Kill(killed, syscall.SIGKILL))
 		require.Eventually(t, func() bool {
 			return engine.PID() != killed && conn.Ping(t.Context()) == nil
-		}, 5*time.Second, 20*time.Millisecond, "the engine did not come back")
+		}, 15*time.Second, 20*time.Millisecond, "the engine did not come back")
 		require.EqualValues(t, round*1000, countOf(t, conn, "kept"))
 	}
 	select {
