@@ -36,6 +36,10 @@ func newRootCommand(cfg *config) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
+		newDevCommand(cfg),
+		newServeCommand(cfg),
+		newMigrateCommand(cfg),
+		newTokenCommand(cfg),
 		newEnginesCommand(cfg),
 		newClickHouseEngineCommand(cfg),
 	)

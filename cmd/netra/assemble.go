@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/live"
+	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/resolvers"
+	"github.com/netra-ai/netra/server"
+	"github.com/netra-ai/netra/store"
+)
+
+// assembly is what a replica is made from.
+type assembly struct {
+	databaseURL, clickHouseURL string
+	secret                     []byte
+	origins                    []string
+	grace                      time.Duration
+	playground                 func(*store.Store) http.Handler
+	log                        *slog.Logger
+}
+
+// replica is one running server with the rooms below it.
+type replica struct {
+	store     *store.Store
+	analytics *analytics.Analytics
+	hub       *live.Hub
+	server    *server.Server
+}
+
+// assemble constructs a replica. It connects to nothing: databases that are away are for /readyz to tell, and may come back.
+func assemble(a assembly) (_ *replica, err error) {
+	r := &replica{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	if r.store, err = store.Open(store.Config{URL: a.databaseURL, Log: a.log}); err != nil {
+		return nil, err
+	}
+	if r.analytics, err = analytics.Open(analytics.Config{URL: a.clickHouseURL}); err != nil {
+		return nil, err
+	}
+	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Log: a.log})
+	root := &resolvers.Resolver{Store: r.store, Analytics: r.analytics, Live: r.hub, Loaders: &loaders.Loaders{}}
+	registry := prometheus.NewRegistry()
+	if err := r.register(registry, root.Loaders); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	r.server, err = server.New(server.Config{
+		Resolvers:    root,
+		Authenticate: r.store.Viewer,
+		Secret:       a.secret,
+		Ready: []server.Check{
+			{Name: "postgres", Required: true, Probe: r.store.Ping},
+			{Name: "clickhouse", Probe: r.analytics.Ping},
+		},
+		Playground:     a.playground(r.store),
+		AllowedOrigins: a.origins,
+		Grace:          a.grace,
+		Metrics:        registry,
+		Log:            a.log,
+	})
+	return r, err
+}
+
+// register adds what the rooms below the edge count.
+func (r *replica) register(registry *prometheus.Registry, l *loaders.Loaders) error {
+	gauge := func(name, help string, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	var failures []error
+	for _, collector := range []prometheus.Collector{
+		gauge("netra_postgres_connections_open", "Connections to PostgreSQL.", func() int { return r.store.Stats().OpenConnections }),
+		gauge("netra_postgres_connections_in_use", "Connections to PostgreSQL that are answering.", func() int { return r.store.Stats().InUse }),
+		gauge("netra_subscribers", "Subscriptions to run events.", r.hub.Subscribers),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "netra_loader_nets_total", Help: "Batches that began before every sibling had asked; each is a fault of ours.",
+		}, func() float64 { return float64(l.Nets()) }),
+	} {
+		failures = append(failures, registry.Register(collector))
+	}
+	return errors.Join(failures...)
+}
+
+// serve answers on the listener until ctx ends and everybody has been seen off.
+func (r *replica) serve(ctx context.Context, listener net.Listener) error {
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- r.hub.Run(following) }()
+	err := r.server.Serve(ctx, listener)
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+func (r *replica) close() error {
+	var failures []error
+	if r.store != nil {
+		failures = append(failures, r.store.Close())
+	}
+	if r.analytics != nil {
+		failures = append(failures, r.analytics.Close())
+	}
+	return errors.Join(failures...)
+}
+
+// listen says in one line what is wrong with an address.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("address %s is in use: stop what listens there, or choose another with --addr or NETRA_ADDR", address)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("address %s needs rights that this user does not have: choose another with --addr or NETRA_ADDR", address)
+	case err != nil:
+		return nil, fmt.Errorf("address %s cannot be listened on: %w", address, err)
+	}
+	return listener, nil
+}
+
+// checkURL never repeats the URL, which may hold a password.
+func checkURL(name, value string, schemes ...string) error {
+	if value == "" {
+		return fmt.Errorf("%s is not set: it is a URL that begins with %s://", name, schemes[0])
+	}
+	parsed, err := url.Parse(value)
+	var malformed *url.Error
+	if errors.As(err, &malformed) {
+		err = malformed.Err
+	}
+	switch {
+	case err != nil && !strings.Contains(err.Error(), "@"):
+		return fmt.Errorf("%s is not a URL: %w", name, err)
+	case err != nil:
+		return fmt.Errorf("%s is not a URL", name)
+	case !slices.Contains(schemes, parsed.Scheme):
+		return fmt.Errorf("%s must be a URL that begins with %s://", name, strings.Join(schemes, ":// or "))
+	case parsed.Host == "" && parsed.Query().Get("host") == "":
+		return fmt.Errorf("%s has no host", name)
+	}
+	return nil
+}
+
+func checkSecret(name, value string) error {
+	switch {
+	case value == "":
+		return fmt.Errorf("%s is not set: it signs bearer tokens; make one with `openssl rand -hex 32`", name)
+	case len(value) < server.MinSecret:
+		return fmt.Errorf("%s has %d bytes; it needs at least %d: make one with `openssl rand -hex 32`", name, len(value), server.MinSecret)
+	}
+	return nil
+}

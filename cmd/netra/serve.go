@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netra-ai/netra/server"
+	"github.com/netra-ai/netra/store"
+	"github.com/netra-ai/netra/web/playground"
+)
+
+func newServeCommand(cfg *config) *cobra.Command {
+	address, grace := cfg.Addr, 10*time.Second
+	var origins []string
+	command := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the graph from the databases that the environment names",
+		Long: `Serves /graphql, the playground at /, /healthz, /readyz and /metrics, from the databases named by NETRA_DATABASE_URL (the
+application's role) and NETRA_CLICKHOUSE_URL. Bearer tokens are signed with NETRA_SECRET. Any number of replicas may run side
+by side. It starts although a database is away, says so at /readyz, and recovers by itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(
+				checkURL("NETRA_DATABASE_URL", cfg.DatabaseURL, "postgres", "postgresql"),
+				checkURL("NETRA_CLICKHOUSE_URL", cfg.ClickHouseURL, "http", "https", "clickhouse"),
+				checkSecret("NETRA_SECRET", cfg.Secret),
+			); err != nil {
+				return err
+			}
+			log := slog.New(server.LogHandler(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
+			listener, err := listen(cmd.Context(), address)
+			if err != nil {
+				return err
+			}
+			defer listener.Close() // Serve has closed it, unless it was never reached
+			r, err := assemble(assembly{
+				databaseURL: cfg.DatabaseURL, clickHouseURL: cfg.ClickHouseURL, secret: []byte(cfg.Secret),
+				origins: origins, grace: grace, log: log,
+				playground: func(*store.Store) http.Handler { return playground.Handler(playground.Options{Log: log}) },
+			})
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "netra: http://%s\n", listener.Addr()); err != nil {
+				return fmt.Errorf("print the address: %w", err)
+			}
+			return errors.Join(r.serve(cmd.Context(), listener), r.close())
+		},
+	}
+	command.Flags().StringVar(&address, "addr", address, "where to listen")
+	command.Flags().DurationVar(&grace, "grace", grace, "how long requests and sockets may take to end")
+	command.Flags().StringArrayVar(&origins, "allow-origin", nil, "a page's origin that may read answers, such as https://app.example.com; may be repeated")
+	return command
+}
