@@ -1,4 +1,5 @@
 -- User activity by day (UTC) and action: merges add up count and total_duration_ms, so reads aggregate again.
+-- No deduplication window, unlike the other tables: a row has no identity, so two equal inserts are two activities.
 
 -- +goose Up
 CREATE TABLE IF NOT EXISTS user_activity (
@@ -11,8 +12,7 @@ CREATE TABLE IF NOT EXISTS user_activity (
 ) ENGINE = SummingMergeTree()
 PARTITION BY toYYYYMM(date)
 ORDER BY (date, user_id, action)
-TTL date + INTERVAL 6 MONTH
-SETTINGS non_replicated_deduplication_window = 1000;
+TTL date + INTERVAL 6 MONTH;
 
 -- +goose Down
 DROP TABLE IF EXISTS user_activity SYNC;
