@@ -5,7 +5,9 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 )
@@ -34,6 +36,10 @@ type Engines struct {
 // Start starts both engines at once and returns when both answer. When one fails the other is stopped. Like each of
 // them, they outlive ctx.
 func Start(ctx context.Context, cfg Config) (*Engines, error) {
+	// Before the engines do, one of which would close it to the user that the other runs as.
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("start engines: %w", unwritable(filepath.Dir(cfg.Dir), err))
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (

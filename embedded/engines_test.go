@@ -14,10 +14,13 @@ import (
 
 func TestEngines_StartTogetherAndStopTogether(t *testing.T) {
 	t.Parallel()
-	dir := directory(t)
+	dir := filepath.Join(directory(t), "made", "anew")
 	engines, err := embedded.Start(t.Context(), embedded.Config{Dir: dir, Fast: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, engines.Stop(context.Background())) })
+	lives, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres"))
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "postgres"), lives, "neither engine closes the directory to the other")
 
 	reach := map[string]string{}
 	for _, variable := range engines.Environment() {
