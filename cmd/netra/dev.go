@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/netra-ai/netra/demo"
 	"github.com/netra-ai/netra/embedded"
 	"github.com/netra-ai/netra/migrations"
 	"github.com/netra-ai/netra/server"
@@ -128,6 +129,9 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 	if err := d.migrate(ctx); err != nil {
 		return err
 	}
+	if err := d.seed(ctx); err != nil {
+		return err
+	}
 	r, err := assemble(assembly{
 		databaseURL: d.cfg.DatabaseURL, clickHouseURL: d.cfg.ClickHouseURL, secret: []byte(d.cfg.Secret),
 		grace: devGrace, playground: d.playground, log: d.log,
@@ -139,6 +143,10 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 	address := listener.Addr().(*net.TCPAddr)
 	if !address.IP.IsLoopback() {
 		d.progress("warning: whoever reaches %s can sign in as a demo user", address)
+	}
+	if !d.idle {
+		stop := d.startAgents(ctx)
+		defer stop()
 	}
 	d.progress("ready")
 	if _, err := fmt.Fprintf(out, "netra: http://%s\n", address); err != nil {
@@ -155,6 +163,36 @@ func (d *development) migrate(ctx context.Context) error {
 	}
 	defer databases.Close() // the migrations say themselves whether they worked
 	return migrations.Up(ctx, databases.owner, databases.clickhouse, d.log)
+}
+
+// seed fills the database the first time.
+func (d *development) seed(ctx context.Context) error {
+	empty, err := demo.Empty(ctx, d.cfg.OwnerDatabaseURL)
+	if err != nil || !empty {
+		return err
+	}
+	return demo.Seed(ctx, demo.SeedConfig{
+		OwnerURL: d.cfg.OwnerDatabaseURL, ClickHouseURL: d.cfg.ClickHouseURL, Size: demo.DefaultSize, Seed: 1,
+		Progress: func(line string) { d.progress("%s", line) },
+	})
+}
+
+// startAgents returns what stops them and waits for their end.
+func (d *development) startAgents(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := demo.RunAgents(ctx, demo.AgentsConfig{
+			OwnerURL: d.cfg.OwnerDatabaseURL, ClickHouseURL: d.cfg.ClickHouseURL, Rate: agentsRate, Concurrency: agentsConcurrency, Log: d.log,
+		}); err != nil {
+			d.log.ErrorContext(ctx, "the simulated agents have ended", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // playground offers the demo users with tokens, but only under a name that no DNS server gives out: a page of somebody else's whose name

@@ -39,6 +39,8 @@ func newRootCommand(cfg *config) *cobra.Command {
 		newDevCommand(cfg),
 		newServeCommand(cfg),
 		newMigrateCommand(cfg),
+		newSeedCommand(cfg),
+		newAgentsCommand(cfg),
 		newTokenCommand(cfg),
 		newEnginesCommand(cfg),
 		newClickHouseEngineCommand(cfg),

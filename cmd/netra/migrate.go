@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -98,7 +99,7 @@ func newMigrateStatusCommand(cfg *config) *cobra.Command {
 				if !m.Pending() {
 					applied = m.AppliedAt.UTC().Format(time.RFC3339)
 				}
-				fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", m.Database, m.Version, m.Name, applied)
+				fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", m.Database, m.Version, cmp.Or(m.Name, "(of a newer program)"), applied)
 			}
 			return table.Flush()
 		},
