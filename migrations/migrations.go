@@ -13,7 +13,9 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +38,8 @@ const (
 // Migration is one version of one database.
 type Migration struct {
 	Database  Database
-	Version   int64 // the time of creation as yyyymmddhhmmss
-	Name      string
+	Version   int64     // the time of creation as yyyymmddhhmmss
+	Name      string    // empty when a newer program has applied it and this one does not know it
 	AppliedAt time.Time // zero while pending
 }
 
@@ -83,7 +85,7 @@ func Up(ctx context.Context, owner, clickhouse *sql.DB, log *slog.Logger) error 
 }
 
 // Down undoes one migration and says which: the newest that is applied, by version, in the given database, or of both when database is
-// empty. It returns ErrNothingToUndo when there is none. Data in what it drops is lost.
+// empty. It returns ErrNothingToUndo when there is none, and refuses when a newer program has applied that one. Data in what it drops is lost.
 func Down(ctx context.Context, owner, clickhouse *sql.DB, database Database, log *slog.Logger) (Migration, error) {
 	var newest Migration
 	err := locked(ctx, owner, func() error {
@@ -98,6 +100,9 @@ func Down(ctx context.Context, owner, clickhouse *sql.DB, database Database, log
 		}
 		if newest.Pending() {
 			return ErrNothingToUndo
+		}
+		if newest.Name == "" {
+			return fmt.Errorf("undo %s %d: this program is older than the schema and does not have that migration", newest.Database, newest.Version)
 		}
 		db := owner
 		if newest.Database == ClickHouse {
@@ -117,7 +122,7 @@ func Down(ctx context.Context, owner, clickhouse *sql.DB, database Database, log
 	return newest, err
 }
 
-// Status lists the migrations of both databases in the order of Up. It changes nothing; a database that has never been migrated, or a
+// Status lists the migrations of both databases in the order of Up, with those that only the database knows. It changes nothing; a database that has never been migrated, or a
 // ClickHouse database that does not exist, has everything pending.
 func Status(ctx context.Context, owner, clickhouse *sql.DB) ([]Migration, error) {
 	var all []Migration
@@ -138,6 +143,11 @@ func Status(ctx context.Context, owner, clickhouse *sql.DB) ([]Migration, error)
 				Name:      name,
 				AppliedAt: applied[source.Version],
 			})
+			delete(applied, source.Version)
+		}
+		delete(applied, 0) // goose's mark that the table of versions exists
+		for _, version := range slices.Sorted(maps.Keys(applied)) {
+			all = append(all, Migration{Database: database, Version: version, AppliedAt: applied[version]})
 		}
 	}
 	return all, nil

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,20 @@ func TestStatusSaysWhenWhateverTheSessionsZone(t *testing.T) {
 	for _, m := range all {
 		require.WithinRange(t, m.AppliedAt, before, time.Now().Add(time.Minute), m)
 	}
+}
+
+func TestAnOlderProgramNeitherMindsNorUndoesANewerSchema(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	owner, clickhouse := db.Owner(t), db.ClickHouse(t)
+	exec(t, owner, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (29991231235959, true)")
+	require.NoError(t, migrations.Up(t.Context(), owner, clickhouse, silent))
+	all, err := migrations.Status(t.Context(), owner, clickhouse)
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(all, func(m migrations.Migration) bool { return m.Version == 29991231235959 && m.Name == "" && !m.Pending() }))
+	_, err = migrations.Down(t.Context(), owner, clickhouse, "", silent)
+	require.EqualError(t, err, "undo postgres 29991231235959: this program is older than the schema and does not have that migration")
+	require.Empty(t, pending(t, owner, clickhouse))
 }
 
 func TestAFailedMigrationNamesItsFile(t *testing.T) {
