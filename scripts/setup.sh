@@ -26,6 +26,15 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Where Debian's packages read whether to make a server; see install_postgres.
+readonly veto=/etc/postgresql-common/createcluster.d/netra-setup.conf
+
+clean_up() {
+	[[ -z ${work:-} ]] || rm -rf "$work" "$veto"
+	[[ -z ${build:-} ]] || kill "$build" 2>/dev/null || true
+}
+trap clean_up EXIT
+
 # The order in which the engine looks for PostgreSQL.
 postgres_candidates() {
 	local found
@@ -103,7 +112,6 @@ apt_install() {
 }
 
 # Debian makes and starts a server of its own with the programs. The engine needs the programs only.
-readonly veto=/etc/postgresql-common/createcluster.d/netra-setup.conf
 install_postgres() {
 	local major
 	apt_knows postgresql || apt_update
@@ -186,7 +194,6 @@ install_system() {
 	have apt-get || die "install by your system's own means: $(missing | paste -sd ';' | sed 's/;/; /g')"
 	work=$(mktemp -d)
 	log=$work/log
-	trap 'rm -rf "$work" "$veto"' EXIT
 	[[ -n $(find_postgres) ]] || install_postgres
 	local bin
 	bin=$(find_postgres)
@@ -198,6 +205,12 @@ install_system() {
 		has_browser || die "the chromium package has no /usr/bin/chromium: name a browser in CHROMIUM"
 	fi
 }
+
+# The first compilation takes as long as all that follows, which mostly waits for the network. Only its cache is kept.
+if [[ $system_only = no && -z ${NETRA_CHDB_LIB:-} && ! -d .netra/chdb/node_modules ]] && have go; then
+	go build -buildvcs=false -o /dev/null ./cmd/netra >/dev/null 2>&1 &
+	build=$!
+fi
 
 lacking=$(missing)
 if [[ -n $lacking ]]; then
@@ -254,4 +267,11 @@ if [[ ! -f $built || -n $(find $playground -path $playground/node_modules -prune
 	-path $playground/test -prune -o -type f ! -name '*.go' -newer $built -print -quit) ]]; then
 	say "building the playground"
 	npm_quietly $playground run build
+fi
+
+if [[ -n ${build:-} ]]; then
+	say "compiling netra for the first time"
+	# Whether it succeeds is told by the build that follows.
+	wait "$build" || true
+	build=
 fi
