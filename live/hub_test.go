@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,8 +17,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/netra-ai/netra/embedded"
 	"github.com/netra-ai/netra/internal/testdb"
 	"github.com/netra-ai/netra/live"
+	"github.com/netra-ai/netra/migrations"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -32,7 +39,12 @@ type fixture struct {
 
 func setup(t *testing.T, change ...func(*live.Config)) *fixture {
 	t.Helper()
-	f := &fixture{db: testdb.New(t)}
+	return setupOn(t, testdb.New(t), change...)
+}
+
+func setupOn(t *testing.T, db *testdb.DB, change ...func(*live.Config)) *fixture {
+	t.Helper()
+	f := &fixture{db: db}
 	f.owner = f.connect(t)
 	for i := range f.user {
 		f.scan(t, &f.user[i], `INSERT INTO users (email) VALUES ($1) RETURNING id`, fmt.Sprintf("user%d@example.com", i))
@@ -309,6 +321,96 @@ func TestHub_MissesNothingWhileTheDatabaseTakesNoConnections(t *testing.T) {
 	f.exec(t, `ALTER DATABASE `+name+` CONNECTION LIMIT -1`)
 	for version := 2; version <= 11; version++ {
 		require.Equal(t, version, f.receive(t, s).Version)
+	}
+}
+
+func TestHub_MissesNothingWhenPostgreSQLCrashes(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "netra-live-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o755)) // PostgreSQL does not run as root
+	engine, err := embedded.StartPostgres(t.Context(), embedded.PostgresConfig{Dir: dir, Fast: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, engine.Stop(context.Background())) })
+	db := &testdb.DB{OwnerURL: engine.OwnerURL(), AppURL: engine.AppURL(), ClickHouseURL: testdb.Empty(t).ClickHouseURL}
+	require.NoError(t, migrations.Up(t.Context(), db.Owner(t), db.ClickHouse(t), slog.New(slog.DiscardHandler)))
+	f := setupOn(t, db)
+	run := f.run(t, 0)
+	s := f.subscribe(t, live.Filter{RunID: &run})
+	for version := 2; version <= 4; version++ {
+		pid, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+		require.NoError(t, err)
+		postmaster, err := strconv.Atoi(strings.SplitN(string(pid), "\n", 2)[0])
+		require.NoError(t, err)
+		f.exec(t, `UPDATE runs SET status = CASE status WHEN 'pending' THEN 'processing' ELSE 'pending' END WHERE id = $1`, run)
+		require.NoError(t, syscall.Kill(postmaster, syscall.SIGQUIT)) // without a checkpoint: it recovers from its log
+		require.Eventually(t, func() bool {
+			conn, err := pgx.Connect(t.Context(), db.OwnerURL)
+			if err != nil {
+				return false
+			}
+			f.owner = conn
+			t.Cleanup(func() { _ = conn.Close(context.Background()) })
+			return conn.Ping(t.Context()) == nil && postmasterChanged(dir, postmaster)
+		}, soon, 10*time.Millisecond)
+		require.Equal(t, version, f.receive(t, s).Version)
+	}
+}
+
+func postmasterChanged(dir string, from int) bool {
+	pid, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	return err == nil && !strings.HasPrefix(string(pid), strconv.Itoa(from)+"\n")
+}
+
+// A backup that is put in the database's place has transaction ids and sequences of its own.
+func TestHub_EndsEverySubscriptionWhenAnotherDatabaseTakesThePlace(t *testing.T) {
+	t.Parallel()
+	f, other := setup(t), testdb.New(t)
+	s := f.subscribe(t, live.Filter{})
+	name := func(from string) string { return from[strings.LastIndex(from, "/")+1 : strings.LastIndex(from, "?")] }
+	admin, err := pgx.Connect(t.Context(), os.Getenv("NETRA_OWNER_DATABASE_URL"))
+	require.NoError(t, err)
+	defer admin.Close(context.Background())
+	require.NoError(t, f.owner.Close(t.Context()))
+	here, there := name(f.db.OwnerURL), name(other.OwnerURL)
+	for _, statement := range []string{
+		`ALTER DATABASE ` + here + ` CONNECTION LIMIT 0`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + here + `'`,
+		`ALTER DATABASE ` + here + ` RENAME TO swap_` + here,
+		`ALTER DATABASE ` + there + ` RENAME TO ` + here,
+		`ALTER DATABASE swap_` + here + ` RENAME TO ` + there,
+	} {
+		require.Eventually(t, func() bool {
+			_, err = admin.Exec(t.Context(), statement)
+			return err == nil
+		}, soon, 10*time.Millisecond, statement) // a terminated backend takes a moment to go
+	}
+	require.ErrorIs(t, ended(t, s), live.ErrLost)
+	again := f.watch(t, live.Filter{})
+	f.owner = f.connect(t)
+	f.scan(t, &f.user[0], `INSERT INTO users (email) VALUES ('new@example.com') RETURNING id`)
+	f.exec(t, `INSERT INTO runs (user_id, input_data) VALUES ($1, '{}')`, f.user[0])
+	require.Equal(t, 1, f.receive(t, again).Version)
+}
+
+// Rows with transaction ids from the future came with a backup of another server.
+func TestHub_TakesNothingFromABackupForNews(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	owner, err := pgx.Connect(t.Context(), db.OwnerURL)
+	require.NoError(t, err)
+	defer owner.Close(context.Background())
+	_, err = owner.Exec(t.Context(), `
+		WITH u AS (INSERT INTO users (email) VALUES ('restored@example.com') RETURNING id)
+		INSERT INTO runs (user_id, input_data) SELECT id, '{}' FROM u;
+		UPDATE run_events SET xid = (pg_current_xact_id()::text::bigint + 20)::text::xid8`)
+	require.NoError(t, err)
+	f := setupOn(t, db, func(cfg *live.Config) { cfg.Poll = time.Millisecond })
+	s := f.watch(t, live.Filter{})
+	for range 50 { // transaction ids reach and pass the restored one
+		run := f.run(t, 0)
+		require.Equal(t, run, f.receive(t, s).RunID)
 	}
 }
 
