@@ -223,13 +223,15 @@ func bearerToken(payload map[string]any, handshake http.Header) (string, bool) {
 }
 
 func (s *socket) refuse(err error) {
-	switch models.CodeOf(err) {
-	case models.Unauthenticated, models.Forbidden:
-		s.close(closeForbidden, "Forbidden: "+err.Error())
-	default:
-		s.transport.cfg.Log.ErrorContext(s.ctx, "websocket: authenticate", "error", err)
-		s.close(websocket.CloseTryAgainLater, "Authenticating is not possible now")
+	var known *models.Error
+	if errors.As(err, &known) && (known.Code == models.Unauthenticated || known.Code == models.Forbidden) {
+		s.close(closeForbidden, "Forbidden: "+known.Message)
+		return
 	}
+	if s.ctx.Err() == nil {
+		s.transport.cfg.Log.ErrorContext(s.ctx, "websocket: authenticate", "error", err)
+	}
+	s.close(websocket.CloseTryAgainLater, "Authenticating is not possible now")
 }
 
 func (s *socket) subscribe(m message, received time.Time) {
