@@ -47,8 +47,10 @@ func translateCode(server *pgconn.PgError, err error) error {
 		return models.Wrap(err, models.DatabaseUnavailable, "the database cannot be reached now")
 	case strings.HasPrefix(server.Code, "40"):
 		return models.Wrap(err, models.Conflict, "somebody else changed this at the same time; try again")
-	case server.Code == "22P05", server.Code == "22021":
-		return models.Wrap(err, models.BadUserInput, "text must be valid UTF-8 without NUL characters")
+	case strings.HasPrefix(server.Code, "22"): // data exceptions: every value in our statements is an argument of the client's
+		return models.Wrap(err, models.BadUserInput, "a value is not one that the database can hold")
+	case strings.HasPrefix(server.Code, "54"):
+		return models.Wrap(err, models.TooComplex, "a value is too large or too deep for the database")
 	default:
 		return err
 	}
