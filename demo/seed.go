@@ -221,6 +221,9 @@ func (s *seeder) users(ctx context.Context, tx pgx.Tx) error {
 			password = string(hash)
 		}
 		created := s.now.AddDate(0, 0, -90-s.IntN(300))
+		if i < demoUsers {
+			created = s.now.AddDate(-2, 0, i) // in their order, before everybody else
+		}
 		return []any{i + 1, email, name, password, provider, subject, picture, email == Admin, created, created, s.past(7), map[string]any{"team": one(s.fiction, places), "theme": one(s.fiction, []string{"light", "dark"})}}
 	}); err != nil {
 		return err
