@@ -54,8 +54,11 @@ func (l Limits) parse(query string) (*ast.QueryDocument, *gqlerror.Error) {
 	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, l.Tokens)
 	if err != nil {
 		failure := gqlerror.WrapIfUnwrapped(err)
-		if strings.HasPrefix(failure.Message, "exceeded token limit") {
+		switch { // the parser has no other way to tell
+		case strings.HasPrefix(failure.Message, "exceeded token limit"):
 			return nil, tooComplex("the document has more than %d tokens", l.Tokens)
+		case strings.HasPrefix(failure.Message, "exceeded maximum nesting depth"):
+			return nil, tooComplex("the document is nested more than %d levels deep", parser.MaxNestingDepth)
 		}
 		failure.Extensions = map[string]any{"code": parseFailed}
 		return nil, failure

@@ -1,0 +1,16 @@
+package server
+
+// What tests look at from outside.
+var (
+	CostOf     = costOf
+	DecodeJSON = decodeJSON
+	Negotiate  = negotiate
+)
+
+// Check holds a document against the limits that need no schema.
+func (l Limits) Check(query string) error {
+	if _, err := l.withDefaults().parse(query); err != nil {
+		return err
+	}
+	return nil
+}
