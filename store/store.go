@@ -20,7 +20,7 @@ import (
 type Config struct {
 	URL              string        // of PostgreSQL, as the application role
 	MaxConnections   int           // 60 unless set
-	IdleConnections  int           // 20 unless set
+	IdleConnections  int           // as many as MaxConnections unless set; given back after 5 minutes without use
 	StatementTimeout time.Duration // after which PostgreSQL gives a statement up; 10 s unless set
 	Slow             time.Duration // from which on a statement is logged; 500 ms unless set
 	Log              *slog.Logger
@@ -53,8 +53,9 @@ func Open(cfg Config) (*Store, error) {
 		slow:      or(cfg.Slow, 500*time.Millisecond),
 		log:       cfg.Log,
 	})
-	db.SetMaxOpenConns(or(cfg.MaxConnections, 60))
-	db.SetMaxIdleConns(or(cfg.IdleConnections, 20))
+	most := or(cfg.MaxConnections, 60)
+	db.SetMaxOpenConns(most)
+	db.SetMaxIdleConns(or(cfg.IdleConnections, most))
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour)
 	return &Store{db: bun.NewDB(db, pgdialect.New()), viewers: viewerCache{entries: map[int]*cachedViewer{}, mu: sync.Mutex{}}}, nil
