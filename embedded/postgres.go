@@ -180,7 +180,7 @@ func (p *Postgres) supervise(ctx context.Context, server *postmaster, hurry <-ch
 			return
 		}
 		p.cfg.Log.Warn("PostgreSQL died; starting it again", "pid", server.pid, "port", p.port)
-		next, err := p.launch(ctx, p.port)
+		next, err := p.relaunch(ctx)
 		switch {
 		case ctx.Err() != nil:
 			if next != nil {
@@ -192,6 +192,22 @@ func (p *Postgres) supervise(ctx context.Context, server *postmaster, hurry <-ch
 			return
 		}
 		server = next
+	}
+}
+
+// relaunch is patient: backends of a server that was killed hold its shared memory until they notice.
+func (p *Postgres) relaunch(ctx context.Context) (*postmaster, error) {
+	const attempts, pause = 10, 300 * time.Millisecond
+	for attempt := 1; ; attempt++ {
+		server, err := p.launch(ctx, p.port)
+		if err == nil || attempt == attempts {
+			return server, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(pause):
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-var leak = errors.New(`pq: relation "secret_table" does not exist, password=hunter2`)
+var errLeak = errors.New(`pq: relation "secret_table" does not exist, password=hunter2`)
 
 func TestErrors_ShowNothingInternal(t *testing.T) {
 	t.Parallel()
@@ -24,16 +24,16 @@ func TestErrors_ShowNothingInternal(t *testing.T) {
 	}{
 		"a known error":              {models.Errorf(models.NotFound, "no such thing"), "NOT_FOUND", "no such thing", ""},
 		"a known error, wrapped":     {fmt.Errorf("list threads of hunter2: %w", models.Errorf(models.Conflict, "try again")), "CONFLICT", "try again", ""},
-		"a known error with a cause": {models.Wrap(leak, models.DatabaseUnavailable, "the database is away"), "DATABASE_UNAVAILABLE", "the database is away", "WARN"},
-		"a driver's error":           {leak, "INTERNAL", "", "ERROR"},
-		"a driver's error, wrapped":  {fmt.Errorf("list: %w", leak), "INTERNAL", "", "ERROR"},
-		"an internal known error":    {models.Wrap(leak, models.Internal, "hunter2"), "INTERNAL", "", "ERROR"},
+		"a known error with a cause": {models.Wrap(errLeak, models.DatabaseUnavailable, "the database is away"), "DATABASE_UNAVAILABLE", "the database is away", "WARN"},
+		"a driver's error":           {errLeak, "INTERNAL", "", "ERROR"},
+		"a driver's error, wrapped":  {fmt.Errorf("list: %w", errLeak), "INTERNAL", "", "ERROR"},
+		"an internal known error":    {models.Wrap(errLeak, models.Internal, "hunter2"), "INTERNAL", "", "ERROR"},
 		"a GraphQL error of a room":  {gqlerror.Errorf("hunter2"), "INTERNAL", "", "ERROR"},
 		"a GraphQL error in disguise": {&gqlerror.Error{Message: "hunter2", Extensions: map[string]any{"code": "FORBIDDEN", "debug": "hunter2"}},
 			"INTERNAL", "", "ERROR"},
 		"a deadline":            {fmt.Errorf("ask hunter2: %w", context.DeadlineExceeded), "TIMEOUT", "the operation took too long", ""},
 		"cancelled by nobody":   {fmt.Errorf("ask hunter2: %w", context.Canceled), "INTERNAL", "", "ERROR"},
-		"several errors in one": {errors.Join(leak, models.Errorf(models.Forbidden, "not yours")), "FORBIDDEN", "not yours", ""},
+		"several errors in one": {errors.Join(errLeak, models.Errorf(models.Forbidden, "not yours")), "FORBIDDEN", "not yours", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,7 +81,7 @@ func TestErrors_APanicIsOurFaultAndNotTheEnd(t *testing.T) {
 
 func TestErrors_ManyFaultsAreOneReferenceAndFewLines(t *testing.T) {
 	t.Parallel()
-	e := open(t, resolving(answers{node: func(context.Context, string) (models.Node, error) { return nil, leak }}))
+	e := open(t, resolving(answers{node: func(context.Context, string) (models.Node, error) { return nil, errLeak }}))
 	x := e.post(t, "{"+repeated(20, `n%d:node(id:"x"){id} `)+"}")
 	require.Len(t, x.answer.Errors, 20)
 	for _, err := range x.answer.Errors {
@@ -92,7 +92,7 @@ func TestErrors_ManyFaultsAreOneReferenceAndFewLines(t *testing.T) {
 
 func TestErrors_VariablesAreNeverLogged(t *testing.T) {
 	t.Parallel()
-	e := open(t, resolving(answers{node: func(context.Context, string) (models.Node, error) { return nil, leak }}))
+	e := open(t, resolving(answers{node: func(context.Context, string) (models.Node, error) { return nil, errLeak }}))
 	e.postWith(t, "query Named($id:ID!){node(id:$id){id}}", map[string]any{"id": "confidential"})
 	e.postWith(t, "query Named($id:Int!){node(id:$id){id}}", map[string]any{"id": "confidential"})
 	require.NotContains(t, e.log.String(), "confidential")

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/validator/rules"
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/models"
@@ -167,7 +168,7 @@ var schema = graph.NewExecutableSchema(graph.Config{}).Schema()
 
 func costOf(t testing.TB, query string, variables map[string]any) int {
 	t.Helper()
-	doc, errs := gqlparser.LoadQuery(schema, query)
+	doc, errs := gqlparser.LoadQueryWithRules(schema, query, rules.NewDefaultRules())
 	require.Empty(t, errs, query)
 	return server.CostOf(doc.Operations[0], doc.Fragments, variables)
 }
@@ -311,7 +312,7 @@ func TestCost_IsWhatCountingGives(t *testing.T) {
 	for seed := range uint64(1_000) {
 		d := &drawing{Rand: rand.New(rand.NewPCG(seed, seed))}
 		query := "{" + d.selections("Query", 5) + "} " + strings.Join(d.fragments, " ")
-		doc, errs := gqlparser.LoadQuery(schema, query)
+		doc, errs := gqlparser.LoadQueryWithRules(schema, query, rules.NewDefaultRules())
 		require.Empty(t, errs, query)
 		cost := server.CostOf(doc.Operations[0], doc.Fragments, nil)
 		if cost > 200_000 { // counting would take too long
@@ -324,7 +325,7 @@ func TestCost_IsWhatCountingGives(t *testing.T) {
 }
 
 func BenchmarkCost_OfABomb(b *testing.B) {
-	doc, errs := gqlparser.LoadQuery(schema, bomb(26, "threads{nodes{id}}"))
+	doc, errs := gqlparser.LoadQueryWithRules(schema, bomb(26, "threads{nodes{id}}"), rules.NewDefaultRules())
 	require.Empty(b, errs)
 	for b.Loop() {
 		server.CostOf(doc.Operations[0], doc.Fragments, nil)
@@ -333,16 +334,11 @@ func BenchmarkCost_OfABomb(b *testing.B) {
 
 func TestCost_IsLinearInTheDocument(t *testing.T) {
 	t.Parallel()
-	doc, errs := gqlparser.LoadQuery(schema, bomb(26, "threads{nodes{id}}"))
+	doc, errs := gqlparser.LoadQueryWithRules(schema, bomb(60, "threads{nodes{id}}"), rules.NewDefaultRules())
 	require.Empty(t, errs)
-	best := time.Hour
-	for range 10 { // other tests want the processor too
-		began := time.Now()
-		require.Greater(t, server.CostOf(doc.Operations[0], doc.Fragments, nil), 1<<26)
-		require.ErrorContains(t, server.Limits{}.Check(bomb(26, "threads{nodes{id}}")), "at most 300")
-		best = min(best, time.Since(began))
-	}
-	require.Less(t, best, 2*time.Millisecond)
+	// Written out, the document has 2^60 fields: whoever walks each of them does not come to an end.
+	require.Greater(t, server.CostOf(doc.Operations[0], doc.Fragments, nil), 1<<26)
+	require.ErrorContains(t, server.Limits{}.Check(bomb(60, "threads{nodes{id}}")), "at most 300")
 }
 
 func FuzzLimits(f *testing.F) {
@@ -353,7 +349,7 @@ func FuzzLimits(f *testing.F) {
 		if server.Limits.Check(server.Limits{}, query) != nil {
 			return
 		}
-		doc, errs := gqlparser.LoadQuery(schema, query)
+		doc, errs := gqlparser.LoadQueryWithRules(schema, query, rules.NewDefaultRules())
 		if len(errs) > 0 {
 			return
 		}
