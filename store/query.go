@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,7 +39,7 @@ func (t table) columns(selected Fields) string {
 	var b strings.Builder
 	b.WriteString(strings.Join(t.narrow, ", "))
 	for _, field := range wideOrder {
-		if column, wide := t.wide[field]; wide && contains(selected, field) {
+		if column, wide := t.wide[field]; wide && slices.Contains(selected, field) {
 			b.WriteString(", ")
 			b.WriteString(column)
 		}
@@ -46,16 +47,8 @@ func (t table) columns(selected Fields) string {
 	return b.String()
 }
 
+// wideOrder is every table's wide fields, in the order in which they are read.
 var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "metadata"}
-
-func contains(fields Fields, name string) bool {
-	for _, field := range fields {
-		if field == name {
-			return true
-		}
-	}
-	return false
-}
 
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {
