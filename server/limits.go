@@ -7,6 +7,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+	"github.com/vektah/gqlparser/v2/lexer"
 	"github.com/vektah/gqlparser/v2/parser"
 
 	"github.com/netra-ai/netra/models"
@@ -15,13 +16,15 @@ import (
 // Limits bound what one request may ask for. A field that is zero takes its default.
 //
 // Definitions, Selections, Aliases and Directives are counted over the whole document, before it is validated: validation compares the fields
-// of a document with each other, which takes a second from about 4,000 selections on, and everybody may send documents. Depth, RootFields
-// and Objects are those of the largest operation with its fragments written out; introspection does not count there.
+// of a document with each other, which takes a second from about 4,000 selections on, and everybody may send documents. Repeats are what it
+// compares most. Depth, RootFields and Objects are those of the largest operation with its fragments written out; introspection does
+// not count there.
 type Limits struct {
 	Body        int64         // bytes of a request's body; 1 MiB
 	Tokens      int           // lexical tokens of the document; 10,000
 	Definitions int           // operations and fragments of the document; 100
 	Selections  int           // fields, fragment spreads and inline fragments of the document; 1,000
+	Repeats     int           // fields that become one field of the answer; 100
 	Aliases     int           // renamed fields of the document; 100
 	Directives  int           // uses of directives in the document; 100
 	Depth       int           // levels of fields; 20
@@ -38,6 +41,7 @@ func (l Limits) withDefaults() Limits {
 		Tokens:      cmp.Or(l.Tokens, 10_000),
 		Definitions: cmp.Or(l.Definitions, 100),
 		Selections:  cmp.Or(l.Selections, 1_000),
+		Repeats:     cmp.Or(l.Repeats, 100),
 		Aliases:     cmp.Or(l.Aliases, 100),
 		Directives:  cmp.Or(l.Directives, 100),
 		Depth:       cmp.Or(l.Depth, 20),
@@ -68,7 +72,26 @@ func (l Limits) parse(query string) (*ast.QueryDocument, *gqlerror.Error) {
 		failure.Extensions = map[string]any{"code": validationFailed}
 		return nil, failure
 	}
+	if hasLongName(query) {
+		return nil, tooComplex("a name in the document has more than %d characters", maxName)
+	}
 	return doc, l.checkStructure(doc)
+}
+
+// maxName bounds the names in a document: validation measures how far each unknown one is from all that are known.
+const maxName = 128
+
+func hasLongName(query string) bool {
+	words := lexer.New(&ast.Source{Input: query})
+	for {
+		token, err := words.ReadToken()
+		if err != nil || token.Kind == lexer.EOF {
+			return false
+		}
+		if token.Kind == lexer.Name && len(token.Value) > maxName {
+			return true
+		}
+	}
 }
 
 func tooComplex(format string, args ...any) *gqlerror.Error {
@@ -106,6 +129,14 @@ func (l Limits) checkStructure(doc *ast.QueryDocument) *gqlerror.Error {
 		case s.objects > l.Objects:
 			return tooComplex("the operation has %d fields that have fields, with fragments written out; at most %d are allowed",
 				s.objects, l.Objects)
+		}
+		merged := merging{fragments: doc.Fragments, budget: 20 * l.Selections, open: map[string]bool{}}
+		merged.add(&level{}, operation.SelectionSet)
+		switch {
+		case merged.most > l.Repeats:
+			return tooComplex("the operation has the same field %d times in one place; at most %d are allowed", merged.most, l.Repeats)
+		case merged.budget < 0:
+			return tooComplex("the operation has more than %d fields with fragments written out", 20*l.Selections)
 		}
 	}
 	return nil
@@ -185,6 +216,62 @@ func (w *shapes) fragment(name string) shape {
 	s := w.of(definition.SelectionSet)
 	w.known[name] = s
 	return s
+}
+
+// level is one place of the answer: the fields there by their names in the answer, and which fragments have been written out.
+type level struct {
+	fields    map[string]*mergedField
+	fragments map[string]bool
+}
+
+type mergedField struct {
+	repeats int
+	below   level
+}
+
+// merging writes fragments out, each once in each place, as execution does.
+type merging struct {
+	fragments ast.FragmentDefinitionList
+	budget    int             // selections that may still be looked at
+	most      int             // repeats of one field
+	open      map[string]bool // fragments being written out: one within itself has no end, as validation will say
+}
+
+func (m *merging) add(at *level, selections ast.SelectionSet) {
+	for _, selection := range selections {
+		if m.budget--; m.budget < 0 {
+			return
+		}
+		switch selection := selection.(type) {
+		case *ast.Field:
+			field := at.fields[selection.Alias]
+			if field == nil {
+				field = &mergedField{}
+				if at.fields == nil {
+					at.fields = map[string]*mergedField{}
+				}
+				at.fields[selection.Alias] = field
+			}
+			field.repeats++
+			m.most = max(m.most, field.repeats)
+			m.add(&field.below, selection.SelectionSet)
+		case *ast.InlineFragment:
+			m.add(at, selection.SelectionSet)
+		case *ast.FragmentSpread:
+			if at.fragments[selection.Name] || m.open[selection.Name] {
+				continue
+			}
+			if at.fragments == nil {
+				at.fragments = map[string]bool{}
+			}
+			at.fragments[selection.Name] = true
+			if definition := m.fragments.ForName(selection.Name); definition != nil {
+				m.open[selection.Name] = true
+				m.add(at, definition.SelectionSet)
+				delete(m.open, selection.Name)
+			}
+		}
+	}
 }
 
 func isIntrospection(field string) bool { return field == "__schema" || field == "__type" }

@@ -48,10 +48,11 @@ func nested(levels int) string {
 	return strings.Repeat("{user", levels-1) + "{id" + strings.Repeat("}", levels)
 }
 
-func repeated(n int, format string) string {
+// repeated writes a pattern n times, with the number for %d and the next number for %n.
+func repeated(n int, pattern string) string {
 	var text strings.Builder
 	for i := range n {
-		fmt.Fprintf(&text, format, i)
+		_, _ = strings.NewReplacer("%d", strconv.Itoa(i), "%n", strconv.Itoa(i+1)).WriteString(&text, pattern)
 	}
 	return text.String()
 }
@@ -59,13 +60,13 @@ func repeated(n int, format string) string {
 func TestLimits_OfTheDocument(t *testing.T) {
 	t.Parallel()
 	limits := server.Limits{
-		Tokens: 60, Definitions: 3, Selections: 30, Aliases: 2, Directives: 2, Depth: 5, RootFields: 3, Objects: 6,
+		Tokens: 60, Definitions: 3, Selections: 30, Repeats: 3, Aliases: 2, Directives: 2, Depth: 5, RootFields: 3, Objects: 6,
 	}
 	const deep = "{thread{user{threads{nodes{id}}}}}"
 	for name, test := range map[string]struct{ allowed, refused, says string }{
-		"tokens":      {"{viewer{" + strings.Repeat("...{id} ", 10) + "}}", "{node(id:" + strings.Repeat("[", 60) + "", "more than 60 tokens"},
+		"tokens":      {"{viewer{" + repeated(10, "...{f%d} ") + "}}", "{node(id:" + strings.Repeat("[", 60) + "", "more than 60 tokens"},
 		"definitions": {"{...A} fragment A on Query{...B} fragment B on Query{a}", "{...A} fragment A on Query{...B} fragment B on Query{...C} fragment C on Query{a}", "4 operations and fragments; at most 3"},
-		"selections":  {"{viewer{" + strings.Repeat("id ", 29) + "}}", "{viewer{" + strings.Repeat("id ", 30) + "}}", "31 fields and fragment spreads; at most 30"},
+		"selections":  {"{viewer{" + repeated(29, "f%d ") + "}}", "{viewer{" + repeated(30, "f%d ") + "}}", "31 fields and fragment spreads; at most 30"},
 		"aliases":     {"{a:viewer{b:id}}", "{a:viewer{b:id c:id}}", "3 aliases; at most 2"},
 		"directives":  {"{viewer@a{id@b}}", "query@a{viewer@b{...@c{id}}}", "3 directives; at most 2"},
 		"depth":       {nested(5), nested(6), "6 levels deep; at most 5"},
@@ -74,6 +75,7 @@ func TestLimits_OfTheDocument(t *testing.T) {
 		"root fields":                   {"{a b c}", "{a b c d}", "4 fields at the root; at most 3"},
 		"root fields through fragments": {"{...A c} fragment A on Query{a b}", "{...A ...A} fragment A on Query{a b}", "4 fields at the root"},
 		"objects":                       {deep, "{...A ...A} fragment A on Query{a{b{c{d{e}}}}}", "8 fields that have fields"},
+		"repeats":                       {"{viewer{...A id}} fragment A on User{id id}", "{viewer{id ...A} viewer{...A}} fragment A on User{id ...{id id}}", "the same field 4 times in one place; at most 3"},
 		"any operation counts":          {"query A{a} query B{b}", "query A{a} query B{a b c d}", "4 fields at the root"},
 		"cycles end":                    {"{...A} fragment A on Query{a{...A}}", "{...A a b c} fragment A on Query{a{...A}}", "4 fields at the root"},
 		"unknown fragments are nothing": {"{...A}", "{...A a b c d}", "4 fields at the root"},
@@ -111,18 +113,20 @@ func TestLimits_RefuseWhatNobodyNeeds(t *testing.T) {
 	e := open(t, func(cfg *server.Config) { cfg.Resolvers = nothing{} })
 	const thousand = `{users(first:100){nodes{threads(first:100){nodes{messages(first:100){nodes{id}}}}}}}`
 	for name, query := range map[string]string{
-		"three levels of 100":         thousand,
-		"three levels of last 100":    strings.ReplaceAll(thousand, "first", "last"),
-		"a bomb":                      bomb(26, "id"),
-		"a bomb of lists":             bomb(26, "threads(first:1){nodes{id}}"),
-		"10,000 times a field":        "{viewer{" + strings.Repeat("id ", 10_000) + "}}",
-		"20,000 unknown fields":       "{" + repeated(20_000, "f%d ") + "}",
-		"1,000 aliases":               "{viewer{" + repeated(1000, "f%d:id ") + "}}",
-		"1,000 chained fragments":     "{viewer{...F0}}" + repeated(1000, " fragment F%d on User{id}"),
-		"a very deep document":        nested(2000),
-		"a very deep value":           "{node(id:" + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "){id}}",
-		"50 times the schema":         "{" + repeated(50, "s%d:__schema{types{name}} ") + "}",
-		"many statements in one walk": "{viewer{...A}}" + repeated(8, " fragment W%d on Thread{user{threads(first:1){nodes{id}} runs(first:1){nodes{id}}}}") + " fragment A on User{" + repeated(60, "t%d:threads(first:1){nodes{id messages(first:1){nodes{id}} runs(first:1){nodes{id}}}} ") + "}",
+		"three levels of 100":          thousand,
+		"three levels of last 100":     strings.ReplaceAll(thousand, "first", "last"),
+		"a bomb":                       bomb(26, "id"),
+		"a bomb of lists":              bomb(26, "threads(first:1){nodes{id}}"),
+		"10,000 times a field":         "{viewer{" + strings.Repeat("id ", 10_000) + "}}",
+		"20,000 unknown fields":        "{" + repeated(20_000, "f%d ") + "}",
+		"1,000 aliases":                "{viewer{" + repeated(1000, "f%d:id ") + "}}",
+		"1,000 chained fragments":      "{viewer{...F0}}" + repeated(1000, " fragment F%d on User{id}"),
+		"a very deep document":         nested(2000),
+		"a very deep value":            "{node(id:" + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "){id}}",
+		"a very long name":             "{" + strings.Repeat("x", 129) + "}",
+		"twins in the schema's depths": "{__schema{types{...T0}}}" + repeated(30, " fragment T%d on __Type{ofType{...T%n} a:ofType{...T%n}}") + " fragment T30 on __Type{name}",
+		"50 times the schema":          "{" + repeated(50, "s%d:__schema{types{name}} ") + "}",
+		"many statements in one walk":  "{viewer{...A}}" + repeated(8, " fragment W%d on Thread{user{threads(first:1){nodes{id}} runs(first:1){nodes{id}}}}") + " fragment A on User{" + repeated(60, "t%d:threads(first:1){nodes{id messages(first:1){nodes{id}} runs(first:1){nodes{id}}}} ") + "}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -145,7 +149,7 @@ func TestLimits_ErrorsAreCounted(t *testing.T) {
 
 func TestLimits_LongMessagesAreCut(t *testing.T) {
 	t.Parallel()
-	x := open(t).post(t, "{"+strings.Repeat("x", 50_000)+"}")
+	x := open(t).post(t, `{node(id:{a:"`+strings.Repeat("x", 50_000)+`"}){id}}`)
 	require.Equal(t, http.StatusBadRequest, x.status)
 	require.Less(t, len(x.body), 1000)
 }

@@ -92,6 +92,7 @@ func (d *development) run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() {
+		d.progress("stopping PostgreSQL and ClickHouse")
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), enginesStopTimeout)
 		defer cancel()
 		err = errors.Join(err, engines.Stop(stopping))
