@@ -16,6 +16,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
 	if err := newRootCommand(configFromEnvironment()).ExecuteContext(ctx); err != nil {
 		var status exitStatus
 		if errors.As(err, &status) {
