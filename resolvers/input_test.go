@@ -25,10 +25,10 @@ var secret = []byte("a secret for tests, which is long enough")
 // edge is the whole server on the engines.
 func edge(t *testing.T, db *testdb.DB, clickHouseURL string) http.Handler {
 	t.Helper()
-	s, err := store.Open(store.Config{URL: db.AppURL})
+	s, err := store.Open(store.Config{URL: db.AppURL, StatementTimeout: patience})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	a, err := analytics.Open(analytics.Config{URL: clickHouseURL})
+	a, err := analytics.Open(analytics.Config{URL: clickHouseURL, Deadline: patience})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	edge, err := server.New(server.Config{
