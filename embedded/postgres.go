@@ -195,7 +195,7 @@ func (p *Postgres) supervise(ctx context.Context, server *postmaster, hurry <-ch
 	}
 }
 
-// relaunch is patient: backends of a server that was killed hold its shared memory until they notice.
+// relaunch is patient: a client that keeps trying to connect may for a moment hold the very port it wants to reach.
 func (p *Postgres) relaunch(ctx context.Context) (*postmaster, error) {
 	const attempts, pause = 10, 300 * time.Millisecond
 	for attempt := 1; ; attempt++ {

@@ -39,8 +39,21 @@ type postmaster struct {
 	gone chan struct{} // closed when the process has ended
 }
 
+// errMemoryHeld is PostgreSQL's refusal while a process of a dead server still has its shared memory.
+var errMemoryHeld = errors.New("processes of a dead server do not end")
+
 // launch starts the server on port and returns when it answers.
 func (p *Postgres) launch(ctx context.Context, port int) (*postmaster, error) {
+	// The kernel takes a process's title away a moment before its memory, so clearRemains may be too early to the mark.
+	for deadline := time.Now().Add(immediateShutdown); ; {
+		server, err := p.launchOnce(ctx, port)
+		if !errors.Is(err, errMemoryHeld) || time.Now().After(deadline) {
+			return server, err
+		}
+	}
+}
+
+func (p *Postgres) launchOnce(ctx context.Context, port int) (*postmaster, error) {
 	if err := p.home.clearRemains(); err != nil {
 		return nil, err
 	}
@@ -263,8 +276,7 @@ func (h *postgresHome) findPostmaster() (int, error) {
 	file, _ := h.readPidFile()
 	oldest := 0
 	for pid, command := range table {
-		at := slices.Index(command, "-D")
-		if filepath.Base(command[0]) != "postgres" || at < 0 || at+1 >= len(command) || command[at+1] != h.data() {
+		if !h.servedBy(command) {
 			continue
 		}
 		// A child looks like its parent until it has set its title.
@@ -276,6 +288,12 @@ func (h *postgresHome) findPostmaster() (int, error) {
 		}
 	}
 	return oldest, nil
+}
+
+// servedBy recognises the command line of a postmaster on the data directory, which its children have too at first.
+func (h *postgresHome) servedBy(command []string) bool {
+	at := slices.Index(command, "-D")
+	return filepath.Base(command[0]) == "postgres" && at > 0 && at+1 < len(command) && command[at+1] == h.data()
 }
 
 type pidFile struct{ pid, port int }
@@ -329,7 +347,7 @@ func (h *postgresHome) endSessions() error {
 		}
 		left := 0
 		for pid, command := range table {
-			if strings.HasPrefix(command[0], "postgres: "+h.clusterName()+": ") {
+			if strings.HasPrefix(command[0], "postgres: "+h.clusterName()+": ") || h.servedBy(command) {
 				left++
 				if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 					return fmt.Errorf("end what is left of a dead server (process %d): %w", pid, err)
@@ -438,6 +456,8 @@ func (h *postgresHome) explain(said string, failure error) error {
 		return diskFull(h.dir, syscall.ENOSPC)
 	case strings.Contains(said, `could not access file "pg_stat_statements"`):
 		return errors.New("PostgreSQL has no pg_stat_statements: install its contrib package (run `make setup`)")
+	case strings.Contains(said, "pre-existing shared memory block"):
+		return fmt.Errorf("%w: %s", errMemoryHeld, h.data())
 	case strings.Contains(said, `lock file "postmaster.pid" already exists`):
 		return fmt.Errorf("another PostgreSQL runs on %s: stop it, or delete postmaster.pid there if that is not so", h.data())
 	}

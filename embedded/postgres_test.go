@@ -132,6 +132,7 @@ func TestPostgres_ComesBackOnItsPortWhenThePostmasterIsKilled(t *testing.T) {
 	server := startPostgres(t, embedded.PostgresConfig{Dir: dir})
 	execute(t, connect(t, server.OwnerURL()), "CREATE TABLE kept AS SELECT 'still here' AS note")
 	killed := postmasterPID(t, dir)
+	require.Positive(t, killed)
 	require.NoError(t, syscall.Kill(killed, syscall.SIGKILL))
 
 	eventually(t, "the server answers again", func() bool {
@@ -152,6 +153,7 @@ func TestPostgres_StartsAfterParentAndPostmasterWereKilled(t *testing.T) {
 	execute(t, connect(t, parent.url), "CREATE TABLE kept AS SELECT 'still here' AS note")
 	parent.kill(t)
 	postmaster := postmasterPID(t, dir)
+	require.Positive(t, postmaster)
 	require.NoError(t, syscall.Kill(postmaster, syscall.SIGKILL))
 	eventually(t, "the postmaster is gone", func() bool { return !alive(postmaster) })
 
