@@ -2,91 +2,432 @@ package demo
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/crypto/bcrypt"
 )
 
-// Size is how much of everything there is to be.
+// Size is how much of everything there is to be. References, supply items and API keys are few whatever the size.
 type Size struct {
-	Users, ThreadsPerUser, MessagesPerThread, RunsPerThread, Events int
+	Users             int
+	ThreadsPerUser    int
+	MessagesPerThread int
+	RunsPerThread     int
+	Events            int // workload events of all runs together
 }
 
-// DefaultSize loads in a few seconds.
-var DefaultSize = Size{Users: 20, ThreadsPerUser: 25, MessagesPerThread: 30, RunsPerThread: 5, Events: 40_000}
+// DefaultSize shows several pages of everything and takes a few seconds on two cores.
+var DefaultSize = Size{Users: 20, ThreadsPerUser: 25, MessagesPerThread: 30, RunsPerThread: 5, Events: 100_000}
 
-// SeedConfig says where to put how much.
-type SeedConfig struct {
-	OwnerURL      string // of PostgreSQL; COPY needs an owner that row-level security does not apply to
-	ClickHouseURL string
-	Size          Size
-	Seed          uint64       // the same seed gives the same data, but for times, which end now
-	Progress      func(string) // a line as the work goes on; may be nil
-}
+const (
+	maxUsers = 10_000_000
+	maxRows  = 10_000_000_000 // of one table
+)
 
-// Seed fills an empty database. Runs are written in their last state, so that each has one row of history.
-func Seed(ctx context.Context, cfg SeedConfig) (err error) {
-	s := cfg.Size
-	if s.Users < 3 || min(s.ThreadsPerUser, s.MessagesPerThread, s.RunsPerThread, s.Events) < 0 {
-		return errors.New("a seed has at least 3 users, and not less than none of anything else")
-	}
-	conn, err := connect(ctx, cfg.OwnerURL)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	seeder := &seeder{cfg: cfg, fiction: newFiction(cfg.Seed), began: time.Now()}
-	if err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return seeder.postgres(ctx, tx) }); err != nil {
-		return explain(err)
-	}
-	for _, table := range []string{"users", "threads", "messages", "runs"} {
-		if _, err := conn.Exec(ctx, "ANALYZE "+table); err != nil {
-			return fmt.Errorf("analyse %s: %w", table, err)
-		}
-	}
-	if err := seeder.events(ctx); err != nil {
-		return fmt.Errorf("write events to ClickHouse: %w", err)
+func (s Size) check() error {
+	threads := int64(s.Users) * int64(s.ThreadsPerUser)
+	switch {
+	case s.Users < demoUsers || s.Users > maxUsers:
+		return fmt.Errorf("%d users: from %d, the demo users, to %s", s.Users, demoUsers, grouped(maxUsers))
+	case min(s.ThreadsPerUser, s.MessagesPerThread, s.RunsPerThread, s.Events) < 0:
+		return errors.New("sizes are not negative")
+	case s.Events > maxRows || s.ThreadsPerUser > maxRows/s.Users || threads > 0 && int64(max(s.MessagesPerThread, s.RunsPerThread)) > maxRows/threads:
+		return fmt.Errorf("more than %s rows in one table", grouped(maxRows))
+	case s.Events > 0 && threads*int64(s.RunsPerThread) == 0:
+		return errors.New("events are reported for runs: without runs there are no events")
 	}
 	return nil
 }
 
+// SeedConfig says where to put how much.
+type SeedConfig struct {
+	OwnerURL      string
+	ClickHouseURL string
+	Size          Size
+	Seed          uint64       // the same seed gives the same data, but for times, which end now
+	Append        bool         // into a database with users: as many again, the demo users apart
+	Progress      func(string) // a line for each thing that is done; may be nil
+	// Interim is told how far the present thing is; each line stands in for the one before it. nil: Progress, every two seconds.
+	Interim func(string)
+}
+
+// Seed fills both databases, which must be migrated. Users must be none, unless there is Append. Runs are written as they ended, so
+// that run_events has one row for each.
+//
+// PostgreSQL gets everything or, after an error or the end of ctx, nothing. What then is left in ClickHouse is removed by the next Seed.
+func Seed(ctx context.Context, cfg SeedConfig) (err error) {
+	if err := cfg.Size.check(); err != nil {
+		return err
+	}
+	conn, err := connect(ctx, cfg.OwnerURL)
+	if err != nil {
+		return explain(err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	events, err := openClickHouse(cfg.ClickHouseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, events.Close()) }()
+
+	s := &seeder{cfg: cfg, clickhouse: events}
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return s.fill(ctx, tx) })
+	if err == nil {
+		err = s.tidy(ctx, conn)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // what a driver says of a connection that was cut says less
+	}
+	return explain(err)
+}
+
+// explain puts what a person can do something about into one line of their words.
 func explain(err error) error {
+	const unmigrated = "has no schema yet: run `netra migrate up`"
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == "0A000" && strings.Contains(refused.Message, "row-level security") {
-		return errors.New("the owner role lacks BYPASSRLS, which COPY needs: ALTER ROLE … BYPASSRLS as a superuser")
+	var unreached *pgconn.ConnectError
+	var undialled *net.OpError
+	var exception *clickhouse.Exception
+	var unposted *url.Error
+	switch {
+	case errors.As(err, &unreached): // many lines, one for each way that was tried
+		if errors.As(err, &undialled) {
+			return fmt.Errorf("PostgreSQL is not to be reached: %w", undialled)
+		}
+		return errors.New("PostgreSQL is not to be reached: " + strings.Join(strings.Fields(unreached.Unwrap().Error()), " "))
+	case errors.As(err, &refused) && refused.Code == "42P01":
+		return errors.New("PostgreSQL " + unmigrated)
+	case errors.As(err, &refused) && refused.Code == "55P03":
+		return errors.New("somebody else is writing users, perhaps another seed: try again later")
+	case errors.As(err, &exception) && (exception.Code == 60 || exception.Code == 81):
+		return errors.New("ClickHouse " + unmigrated)
+	case errors.As(err, &unposted): // with the whole statement in its address
+		return fmt.Errorf("ClickHouse is not to be reached: %w", unposted.Err)
 	}
 	return err
 }
 
 type seeder struct {
-	cfg SeedConfig
-	*fiction
-	began time.Time
-	runs  []workload // what events are reported for: a bounded sample
+	cfg        SeedConfig
+	clickhouse driver.Conn
+	*history
 }
 
-// workload is a run as ClickHouse knows it.
-type workload struct {
-	id, thread uuid.UUID
-	user       int
-	agent      string
-	status     string
-	at         time.Time
+// fill is one transaction of PostgreSQL. ClickHouse comes last within it, so that a failure there leaves nothing here.
+func (s *seeder) fill(ctx context.Context, tx pgx.Tx) error {
+	// The lock keeps the ids that are about to be given out from being taken by others, and another seed out.
+	if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = 0;
+		LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+		return fmt.Errorf("lock users: %w", err)
+	}
+	var last int
+	if err := tx.QueryRow(ctx, "SELECT coalesce(max(id), 0) FROM users").Scan(&last); err != nil {
+		return fmt.Errorf("look for users: %w", err)
+	}
+	if last > 0 && !s.cfg.Append {
+		return errors.New("the database has users already: seed an empty one, or append")
+	}
+	s.history = &history{size: s.cfg.Size, first: last + 1, now: time.Now().UTC().Truncate(time.Millisecond), fiction: newFiction(s.cfg.Seed)}
+	if err := s.forget(ctx); err != nil {
+		return fmt.Errorf("look for events of an earlier attempt: %w", err)
+	}
+	force, err := s.unforce(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, table := range s.tables() {
+		if err := s.copy(ctx, tx, table); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, "SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)) FROM users"); err != nil {
+		return fmt.Errorf("set the sequence of users: %w", err)
+	}
+	if err := s.library(ctx, tx); err != nil {
+		return err
+	}
+	if err := force(); err != nil {
+		return err
+	}
+	return s.report(ctx)
+}
+
+// table is rows for COPY. A row may be overwritten by the next.
+type table struct {
+	name    string
+	columns []string
+	count   int
+	rows    iter.Seq[[]any]
+}
+
+func (s *seeder) tables() []table {
+	users, threads := s.size.Users, s.size.Users*s.size.ThreadsPerUser
+	return []table{
+		{"users", []string{"id", "email", "name", "password_hash", "oauth_provider", "oauth_id", "picture", "is_superuser", "created_at", "updated_at",
+			"last_login_at", "metadata"}, users, s.userRows()},
+		{"threads", []string{"id", "user_id", "title", "status", "created_at", "updated_at", "metadata"}, threads, s.threadRows()},
+		{"messages", []string{"id", "thread_id", "user_id", "role", "content", "tokens_used", "model", "created_at", "metadata"},
+			threads * s.size.MessagesPerThread, s.messageRows()},
+		{"runs", []string{"id", "thread_id", "user_id", "status", "agent_type", "input_data", "output_data", "error_message", "started_at", "completed_at",
+			"created_at", "metadata"}, threads * s.size.RunsPerThread, s.runRows()},
+	}
+}
+
+// unforce lets COPY, which no policy of row-level security allows, into the tables of an owner without BYPASSRLS. It returns what
+// undoes that. Only the transaction sees it, and only the owner could profit.
+func (s *seeder) unforce(ctx context.Context, tx pgx.Tx) (force func() error, err error) {
+	var bypasses bool
+	if err := tx.QueryRow(ctx, "SELECT rolbypassrls OR rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&bypasses); err != nil {
+		return nil, fmt.Errorf("look for the rights of the owner: %w", err)
+	}
+	if bypasses {
+		return func() error { return nil }, nil
+	}
+	alter := func(change string) error {
+		for _, table := range s.tables() {
+			if _, err := tx.Exec(ctx, "ALTER TABLE "+table.name+" "+change+" ROW LEVEL SECURITY"); err != nil {
+				return fmt.Errorf("row-level security of %s: %w", table.name, err)
+			}
+		}
+		return nil
+	}
+	return func() error { return alter("FORCE") }, alter("NO FORCE")
+}
+
+// copyRows is how many rows one COPY takes. The server keeps a note of each row until the statement's end, for its triggers.
+const copyRows = 100_000
+
+func (s *seeder) copy(ctx context.Context, tx pgx.Tx, t table) error {
+	next, stop := iter.Pull(t.rows)
+	defer stop()
+	progress := s.begin(t.name, t.count)
+	for written := 0; written < t.count; {
+		end := min(written+copyRows, t.count)
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromFunc(func() ([]any, error) {
+			if written == end {
+				return nil, nil
+			}
+			progress.at(written)
+			written++
+			row, _ := next()
+			return row, nil
+		}))
+		if err != nil {
+			return fmt.Errorf("copy %s: %w", t.name, err)
+		}
+	}
+	progress.done(t.count)
+	return nil
+}
+
+func (s *seeder) userRows() iter.Seq[[]any] {
+	return func(yield func([]any) bool) {
+		for id := s.first; id < s.first+s.size.Users; id++ {
+			if !yield(s.userRow(id)) {
+				return
+			}
+		}
+	}
+}
+
+func (s *seeder) userRow(id int) []any {
+	s.turn(kindUser, id)
+	created := s.now.Add(-past - s.share(300*24*time.Hour)).Truncate(time.Millisecond)
+	seen := s.now.Add(-s.share(7 * 24 * time.Hour)).Truncate(time.Millisecond)
+	company := one(s.fiction, companies)
+	metadata := fmt.Sprintf(`{"team": %q, "company": %q, "theme": %q}`, one(s.fiction, places), company, one(s.fiction, []string{"light", "dark"}))
+	if id <= demoUsers {
+		created = s.now.AddDate(-2, 0, id) // in their order, before everybody else
+		demo := []struct{ email, name string }{{Alice, "Alice Example"}, {Bob, "Bob Example"}, {Admin, "Admin Example"}}[id-1]
+		return []any{id, demo.email, demo.name, passwordHash, nil, nil, nil, demo.email == Admin, created, created, seen, metadata}
+	}
+	first, last := firstNames[id%len(firstNames)], lastNames[id%len(lastNames)]
+	address := strings.ToLower(first + "." + last)
+	if namesakes := id / (len(firstNames) * len(lastNames)); namesakes > 0 {
+		address += fmt.Sprint(namesakes + 1)
+	}
+	return []any{id, address + "@" + company + ".example", first + " " + last, nil, one(s.fiction, []string{"google", "github"}),
+		fmt.Sprint(100_000_000 + mix(uint64(id))%900_000_000), nil, false, created, created, seen, metadata}
+}
+
+// threads are those of all users, by user.
+func (s *seeder) threads() iter.Seq[thread] {
+	return func(yield func(thread) bool) {
+		for user := s.first; user < s.first+s.size.Users; user++ {
+			for n := range s.size.ThreadsPerUser {
+				if !yield(s.thread(user, n)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *seeder) threadRows() iter.Seq[[]any] {
+	return func(yield func([]any) bool) {
+		for t := range s.threads() {
+			title, priority, pinned := t.topic.title(s.fiction), one(s.fiction, priorities), s.IntN(8) == 0
+			status := one(s.fiction, []string{"active", "active", "active", "active", "active", "active", "active", "archived", "archived", "deleted"})
+			if t.user <= demoUsers && t.n < 2*agentThreads || t.open {
+				status = "active" // what is looked at first, and what agents work in
+			}
+			metadata := fmt.Sprintf(`{"priority": %q, "pinned": %t, "workload": %q}`, priority, pinned, t.topic.place)
+			if !yield([]any{t.id, t.user, title, status, t.created, s.updated(t), metadata}) {
+				return
+			}
+		}
+	}
+}
+
+func (s *seeder) messageRows() iter.Seq[[]any] {
+	return func(yield func([]any) bool) {
+		for t := range s.threads() {
+			for n := range s.size.MessagesPerThread {
+				if !yield(s.messageRow(t, n)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// messageRow is one of a conversation that repeats: a question and its answer, a question, what a tool found, its answer.
+func (s *seeder) messageRow(t thread, n int) []any {
+	id, at := s.messageAt(t, n)
+	row := func(role, content string, tokens, model any, metadata string) []any {
+		return []any{id, t.id, t.user, role, content, tokens, model, at, metadata}
+	}
+	switch place := (n - 1) % 5; {
+	case n == 0:
+		return row("system", "You help the team of the "+t.topic.place+" to run its workloads well. Answer with figures.", nil, nil, "{}")
+	case place == 0, place == 2:
+		return row("user", t.topic.question(s.fiction, n == 1), nil, nil, fmt.Sprintf(`{"channel": %q}`, one(s.fiction, channels)))
+	case place == 3:
+		tool := one(s.fiction, tools)
+		return row("tool", t.topic.toolResult(s.fiction, tool), nil, nil, fmt.Sprintf(`{"tool": %q}`, tool))
+	default:
+		answer := t.topic.answer(s.fiction)
+		return row("assistant", answer, len(answer)/4+s.IntN(900), t.model.name, `{"finish_reason": "stop"}`)
+	}
+}
+
+func (s *seeder) runRows() iter.Seq[[]any] {
+	return func(yield func([]any) bool) {
+		for t := range s.threads() {
+			for n := range s.size.RunsPerThread {
+				if !yield(s.runRow(t, n)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *seeder) runRow(t thread, n int) []any {
+	r := s.run(t, n)
+	input := t.topic.input(s.fiction, r.agent)
+	var output, failure any
+	switch r.status {
+	case "completed":
+		output = t.topic.output(s.fiction, r.agent)
+	case "failed":
+		failure = one(s.fiction, failures)
+	}
+	metadata := fmt.Sprintf(`{"environment": %q, "model": %q}`, r.environment, t.model.name)
+	if r.status == "processing" {
+		metadata = fmt.Sprintf(`{"environment": %q, "model": %q, "worker": %q}`, r.environment, t.model.name, worker)
+	}
+	return []any{r.id, t.id, t.user, r.status, r.agent, input, output, failure, known(r.started), known(r.ended), r.created, metadata}
+}
+
+// known is a time, or NULL.
+func known(at time.Time) any {
+	if at.IsZero() {
+		return nil
+	}
+	return at
 }
 
 const (
-	sampled   = 20_000 // workloads kept for events
-	demoUsers = 3
+	// block is how many events go into one insert.
+	block = 100_000
+	// seeded marks our events.
+	seeded = `{"source": "netra seed"}`
 )
+
+// forget removes the events that an attempt which failed has left: they are marked as ours and of users whom PostgreSQL does not have.
+func (s *seeder) forget(ctx context.Context) error {
+	const ours = "workload_events WHERE user_id BETWEEN $1 AND $2 AND metadata = $3"
+	arguments := []any{uint32(s.first), uint32(s.first + s.size.Users - 1), seeded}
+	var left uint64
+	if err := s.clickhouse.QueryRow(ctx, "SELECT count() FROM "+ours, arguments...).Scan(&left); err != nil {
+		return err
+	}
+	if left == 0 {
+		return nil
+	}
+	if err := s.clickhouse.Exec(ctx, "DELETE FROM aggregated_metrics WHERE user_id BETWEEN $1 AND $2 AND workload_id IN (SELECT workload_id FROM "+ours+")", arguments...); err != nil {
+		return err
+	}
+	if err := s.clickhouse.Exec(ctx, "DELETE FROM "+ours, arguments...); err != nil {
+		return err
+	}
+	s.say("removed %s events of an earlier attempt", grouped(int(left)))
+	return nil
+}
+
+// report writes the events, block by block.
+func (s *seeder) report(ctx context.Context) error {
+	if s.size.Events == 0 {
+		return nil
+	}
+	next, stop := iter.Pull(s.events())
+	defer stop()
+	progress := s.begin("events", s.size.Events)
+	written := 0
+	for written < s.size.Events {
+		if err := writeEvents(ctx, s.clickhouse, func(yield func(event) bool) {
+			for range block {
+				e, ok := next()
+				if !ok || !yield(e) {
+					return
+				}
+				written++
+			}
+		}, seeded); err != nil {
+			return fmt.Errorf("write events to ClickHouse: %w", err)
+		}
+		progress.at(written)
+	}
+	progress.done(written)
+	return nil
+}
+
+// tidy does what bulk loading leaves undone: statistics and visibility for the planner, GIN's pending entries, the centroids of the index of
+// embeddings, which were chosen when the table was empty.
+func (s *seeder) tidy(ctx context.Context, conn *pgx.Conn) error {
+	began := time.Now()
+	for _, statement := range []string{
+		`VACUUM (ANALYZE) users, threads, messages, runs, run_events, "references", supply_catalog, api_keys`,
+		"REINDEX INDEX idx_references_embedding",
+	} {
+		s.interim("tidying up after loading")
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("tidy up after loading: %w", err)
+		}
+	}
+	s.say("gathered statistics (%s)", time.Since(began).Round(10*time.Millisecond))
+	return nil
+}
 
 func (s *seeder) say(format string, args ...any) {
 	if s.cfg.Progress != nil {
@@ -94,194 +435,53 @@ func (s *seeder) say(format string, args ...any) {
 	}
 }
 
-// copyRows streams n rows into a table, a line of progress every so often.
-func (s *seeder) copyRows(ctx context.Context, tx pgx.Tx, table string, columns []string, n int, row func(i int) []any) error {
-	began, told, i := time.Now(), time.Now(), 0
-	rate := func() float64 { return float64(i) / max(time.Since(began).Seconds(), 0.001) }
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromFunc(func() ([]any, error) {
-		if i == n {
-			return nil, nil
-		}
-		if time.Since(told) > 2*time.Second {
-			told = time.Now()
-			s.say("seeding %s: %d of %d (%.0f/s)", table, i, n, rate())
-		}
-		i++
-		return row(i - 1), nil
-	}))
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", table, err)
+func (s *seeder) interim(line string) {
+	if s.cfg.Interim != nil {
+		s.cfg.Interim(line)
 	}
-	s.say("seeded %s: %d (%.0f/s)", table, n, rate())
-	return nil
 }
 
-// thread is what its messages and runs need to know.
-type thread struct {
-	id      uuid.UUID
-	created time.Time
-	updated time.Time
+// progress tells of one thing that takes time.
+type progress struct {
+	s           *seeder
+	name        string
+	total       int
+	began, told time.Time
 }
 
-func (s *seeder) postgres(ctx context.Context, tx pgx.Tx) error {
-	var occupied bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM users)").Scan(&occupied); err != nil {
-		return fmt.Errorf("look for users: %w", err)
-	}
-	if occupied {
-		return errors.New("the database has users already: seed an empty one")
-	}
-	if err := s.users(ctx, tx); err != nil {
-		return err
-	}
-	size := s.cfg.Size
-	threads := make([]thread, size.Users*size.ThreadsPerUser)
-	owner := func(thread int) int { return thread/size.ThreadsPerUser + 1 }
-	if err := s.copyRows(ctx, tx, "threads", []string{"id", "user_id", "title", "status", "created_at", "updated_at", "metadata"}, len(threads), func(i int) []any {
-		created := s.past(90)
-		threads[i] = thread{s.id(), created, created.Add(time.Duration(s.Float64() * float64(min(s.now.Sub(created), 48*time.Hour))))}
-		status := one(s.fiction, []string{"active", "active", "active", "active", "active", "active", "archived", "archived", "deleted"})
-		return []any{threads[i].id, owner(i), s.title(), status, created, threads[i].updated, map[string]any{"priority": one(s.fiction, []string{"low", "normal", "high"}), "pinned": s.IntN(8) == 0}}
-	}); err != nil {
-		return err
-	}
-	if err := s.copyRows(ctx, tx, "messages", []string{"id", "thread_id", "user_id", "role", "content", "tokens_used", "model", "created_at", "metadata"}, len(threads)*size.MessagesPerThread, func(i int) []any {
-		t, place := threads[i/size.MessagesPerThread], i%size.MessagesPerThread
-		at := t.created.Add(t.updated.Sub(t.created) * time.Duration(place) / time.Duration(size.MessagesPerThread)).Truncate(time.Microsecond)
-		role, content := "user", ""
-		var tokens *int
-		var model *string
-		switch {
-		case place == 0:
-			role, content = "system", "You help the team of the "+one(s.fiction, places)+" to run its workloads well."
-		case place%2 == 1:
-			content = s.question()
-		case s.IntN(5) == 0:
-			role, content = "tool", fmt.Sprintf(`{"tool": %q, "rows": %d, "took_ms": %d}`, one(s.fiction, tools), s.IntN(500), 20+s.IntN(2000))
-		default:
-			n, name := 80+s.IntN(1500), one(s.fiction, modelNames)
-			role, content, tokens, model = "assistant", s.answer(), &n, &name
-		}
-		return []any{s.id(), t.id, owner(i / size.MessagesPerThread), role, content, tokens, model, at, map[string]any{}}
-	}); err != nil {
-		return err
-	}
-	if err := s.copyRows(ctx, tx, "runs", []string{"id", "thread_id", "user_id", "status", "agent_type", "input_data", "output_data", "error_message", "started_at", "completed_at", "created_at", "metadata"},
-		len(threads)*size.RunsPerThread, func(i int) []any { return s.run(threads[i/size.RunsPerThread], owner(i/size.RunsPerThread), i) }); err != nil {
-		return err
-	}
-	return s.library(ctx, tx)
+func (s *seeder) begin(name string, total int) *progress {
+	return &progress{s, name, total, time.Now(), time.Now()}
 }
 
-func (s *seeder) run(t thread, user, n int) []any {
-	at := t.created.Add(time.Duration(s.Float64() * float64(t.updated.Sub(t.created)))).Truncate(time.Microsecond)
-	w := workload{id: s.id(), thread: t.id, user: user, agent: one(s.fiction, agentTypes), at: at,
-		status: one(s.fiction, []string{"completed", "completed", "completed", "completed", "completed", "completed", "completed", "failed", "cancelled", "pending"})}
-	var output, failure, started, completed any
-	if w.status != "pending" {
-		began := at.Add(time.Duration(s.IntN(2000)) * time.Millisecond)
-		started, completed = began, began.Add(time.Duration(500+s.IntN(60_000))*time.Millisecond)
+// at looks at the clock only now and then: rows come faster than it is worth.
+func (p *progress) at(n int) {
+	if n%256 != 0 && p.name != "events" {
+		return
 	}
-	switch w.status {
-	case "completed":
-		output = map[string]any{"summary": s.answer(), "saving_percent": s.IntN(60)}
-	case "failed":
-		failure = one(s.fiction, failures)
+	tell, pause := p.s.cfg.Interim, 100*time.Millisecond
+	if tell == nil {
+		tell, pause = p.s.cfg.Progress, 2*time.Second
 	}
-	if len(s.runs) < sampled {
-		s.runs = append(s.runs, w)
-	} else if place := s.IntN(n + 1); place < sampled && (s.runs[place].user > demoUsers || user <= demoUsers) {
-		s.runs[place] = w // the demo users' pages are the ones that are looked at
+	if tell == nil || time.Since(p.told) < pause {
+		return
 	}
-	return []any{w.id, t.id, user, w.status, w.agent, map[string]any{"question": s.question(), "budget_usd": 1 + s.IntN(20)}, output, failure, started, completed, at, map[string]any{"environment": one(s.fiction, environments)}}
+	p.told = time.Now()
+	tell(fmt.Sprintf("writing %s: %s of %s (%s)", p.name, grouped(n), grouped(p.total), p.rate(n)))
 }
 
-var environments = []string{"production", "production", "staging"}
-
-func (s *seeder) users(ctx context.Context, tx pgx.Tx) error {
-	hash, err := bcrypt.GenerateFromPassword([]byte(Password), bcrypt.DefaultCost)
-	if err != nil {
-		return fmt.Errorf("hash the demo password: %w", err)
-	}
-	if err := s.copyRows(ctx, tx, "users", []string{"id", "email", "name", "password_hash", "oauth_provider", "oauth_id", "picture", "is_superuser", "created_at", "updated_at", "last_login_at", "metadata"}, s.cfg.Size.Users, func(i int) []any {
-		first, last := one(s.fiction, firstNames), one(s.fiction, lastNames)
-		email, name := fmt.Sprintf("%s.%s.%d@example.com", strings.ToLower(first), strings.ToLower(last), i+1), first+" "+last
-		var password, provider, subject, picture any
-		switch i {
-		case 0:
-			email, name = Alice, "Alice Example"
-		case 1:
-			email, name = Bob, "Bob Example"
-		case 2:
-			email, name = Admin, "Admin Example"
-		default:
-			provider, subject = one(s.fiction, []string{"google", "github"}), fmt.Sprint(100_000+i)
-		}
-		if i < demoUsers {
-			password = string(hash)
-		}
-		created := s.now.AddDate(0, 0, -90-s.IntN(300))
-		if i < demoUsers {
-			created = s.now.AddDate(-2, 0, i) // in their order, before everybody else
-		}
-		return []any{i + 1, email, name, password, provider, subject, picture, email == Admin, created, created, s.past(7), map[string]any{"team": one(s.fiction, places), "theme": one(s.fiction, []string{"light", "dark"})}}
-	}); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, "SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)) FROM users"); err != nil {
-		return fmt.Errorf("set the sequence of users: %w", err)
-	}
-	return nil
+func (p *progress) done(n int) {
+	p.s.say("wrote %s: %s (%s)", p.name, grouped(n), p.rate(n))
 }
 
-// library writes what there is little of: references, supply items and API keys.
-func (s *seeder) library(ctx context.Context, tx pgx.Tx) error {
-	batch := new(pgx.Batch)
-	for user := 1; user <= min(s.cfg.Size.Users, 100); user++ {
-		for range 2 {
-			var embedding any // the rest wait for theirs, as they would in life
-			if user <= demoUsers {
-				embedding = s.embedding()
-			}
-			content := s.answer()
-			batch.Queue(`INSERT INTO "references" (id, user_id, name, type, content, file_size, mime_type, embedding, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::vector, $9)`,
-				s.id(), user, s.title()+".md", one(s.fiction, []string{"document", "dataset", "configuration"}), content, len(content), "text/markdown", embedding, s.past(60))
-		}
-	}
-	for user := 1; user <= demoUsers; user++ {
-		secret := sha256.Sum256([]byte(s.id().String())) // nobody knows the key: it shows in lists and signs nobody in
-		batch.Queue("INSERT INTO api_keys (id, user_id, name, key_hash, created_at) VALUES ($1, $2, 'notebook', $3, $4)", s.id(), user, hex.EncodeToString(secret[:]), s.past(60))
-	}
-	for _, item := range supply {
-		specifications, pricing, performance := map[string]any{"memory_gb": item.memory, "context_tokens": item.context}, map[string]any{"usd_per_hour": item.price}, map[string]any{"tokens_per_second": item.speed}
-		batch.Queue("INSERT INTO supply_catalog (id, name, category, provider, specifications, pricing, availability, performance_metrics) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-			s.id(), item.name, item.category, item.provider, specifications, pricing, map[string]any{"regions": []string{"eu-west", "us-east"}}, performance)
-	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("write references, supply items and API keys: %w", err)
-	}
-	s.say("seeded references, supply items and API keys")
-	return nil
+func (p *progress) rate(n int) string {
+	return grouped(int(float64(n)/max(time.Since(p.began).Seconds(), 0.001))) + " a second"
 }
 
-var supply = []struct {
-	name, category, provider string
-	memory, context          int
-	price                    float64
-	speed                    int
-}{
-	{"a100-80gb", "compute", "aws", 80, 0, 4.1, 2400}, {"h100-80gb", "compute", "gcp", 80, 0, 9.8, 5200}, {"l4-24gb", "compute", "gcp", 24, 0, 0.7, 420},
-	{"gpt-4o", "model", "openai", 0, 128_000, 0, 95}, {"gpt-4o-mini", "model", "openai", 0, 128_000, 0, 160}, {"claude-sonnet", "model", "anthropic", 0, 200_000, 0, 80},
-	{"llama-3-70b", "model", "self-hosted", 160, 8_192, 8.2, 60}, {"vector-store-m", "storage", "aws", 64, 0, 0.9, 0}, {"object-storage", "storage", "gcp", 0, 0, 0.02, 0},
-	{"egress-standard", "network", "aws", 0, 0, 0.09, 0},
-}
-
-// embedding is a unit vector as pgvector reads it.
-func (s *seeder) embedding() string {
-	values := make([]float32, 1536)
-	for i := range values {
-		values[i] = float32(s.NormFloat64() / 39.2)
+// grouped is a number as people read it.
+func grouped(n int) string {
+	digits := fmt.Sprint(n)
+	for at := len(digits) - 3; at > 0; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
 	}
-	raw, _ := json.Marshal(values) // numbers: cannot fail
-	return string(raw)
+	return digits
 }
