@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -48,6 +49,19 @@ func TestUpdatedAtFollowsEveryUpdate(t *testing.T) {
 }
 
 // The names are the specification's; queries of operators and other programs may rely on them.
+func TestUpdatedAtNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	early := s.as(t, s.alice)
+	exec(t, early, "SELECT now()") // its time is from before the other's
+	late := s.as(t, s.alice)
+	exec(t, late, "UPDATE threads SET title = 'second' WHERE id = $1", s.aliceThread)
+	latest := value[time.Time](t, late, "SELECT updated_at FROM threads WHERE id = $1", s.aliceThread)
+	require.NoError(t, late.Commit())
+	exec(t, early, "UPDATE threads SET title = 'first' WHERE id = $1", s.aliceThread)
+	require.Equal(t, latest, value[time.Time](t, early, "SELECT updated_at FROM threads WHERE id = $1", s.aliceThread))
+}
+
 func TestEveryIndexOfTheSpecificationExists(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
