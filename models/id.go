@@ -16,6 +16,8 @@ const (
 	KindThread  Kind = "Thread"
 	KindMessage Kind = "Message"
 	KindRun     Kind = "Run"
+
+	KindWorkload Kind = "Workload"
 )
 
 // GlobalID is the opaque id of an object: its kind and database id.
@@ -28,10 +30,13 @@ func (id GlobalID) String() string {
 	return base64.RawURLEncoding.EncodeToString([]byte(string(id.Kind) + ":" + id.Key))
 }
 
+// maxID has room for the longest workload_id that ingestion accepts.
+const maxID = 400
+
 // ParseID reads a global id. It fails with BadUserInput where s is not one that we gave out.
 func ParseID(s string) (GlobalID, error) {
 	malformed := Errorf(BadUserInput, "malformed id: use an id as the API gave it")
-	if len(s) > 100 {
+	if len(s) > maxID {
 		return GlobalID{}, malformed
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
@@ -48,6 +53,8 @@ func ParseID(s string) (GlobalID, error) {
 		_, err = id.Int()
 	case KindThread, KindMessage, KindRun:
 		_, err = id.UUID()
+	case KindWorkload:
+		_, _, err = ParseWorkloadKey(id.Key)
 	default:
 		return GlobalID{}, malformed
 	}
@@ -72,7 +79,7 @@ func (id GlobalID) Int() (int, error) {
 	return int(n), nil
 }
 
-// UUID is the key of everything else.
+// UUID is the key of a Thread, Message or Run.
 func (id GlobalID) UUID() (uuid.UUID, error) {
 	u, err := uuid.Parse(id.Key)
 	if err != nil || u.String() != id.Key {

@@ -23,7 +23,7 @@ const (
 	Descending OrderDirection = "DESC"
 )
 
-// ColumnType is the PostgreSQL type of a column that a cursor holds.
+// ColumnType is the type of a column that a cursor holds: PostgreSQL's, or the key of a workload.
 type ColumnType string
 
 const (
@@ -31,6 +31,8 @@ const (
 	Text      ColumnType = "text"
 	Integer   ColumnType = "integer"
 	UUID      ColumnType = "uuid"
+
+	WorkloadKey ColumnType = "workload"
 )
 
 // Order is a column that has a keyset index, and a direction. Ties are broken by id in the same direction.
@@ -127,6 +129,8 @@ func (t ColumnType) accepts(value string) bool {
 		_, err = strconv.ParseInt(value, 10, 32)
 	case UUID:
 		_, err = uuid.Parse(value)
+	case WorkloadKey:
+		_, _, err = ParseWorkloadKey(value)
 	default:
 		return false
 	}
