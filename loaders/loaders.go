@@ -41,6 +41,7 @@ type cohort struct {
 
 	mu      sync.Mutex
 	batches map[string]any // by response path without list indices: *dataloader.Loader[request[K], V]
+	answers map[string]func() (any, error)
 }
 
 func (c *cohort) Size() int { return c.size }
