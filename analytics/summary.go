@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -40,18 +39,18 @@ func NewSummaries(span models.TimeRange, names []string) (Summaries, error) {
 }
 
 // SQL reads the aggregates. Parts that have not merged yet hold several rows of one key, hence the aggregation.
-func (s Summaries) SQL() (string, clickhouse.Parameters) {
+func (s Summaries) SQL(in scope) (string, clickhouse.Parameters) {
 	parameters := clickhouse.Parameters{"from": seconds(s.from), "to": seconds(s.to)}
 	named := ""
 	if s.names != nil {
 		named = " AND metric_name IN {names:Array(String)}"
 		parameters["names"] = texts(s.names)
 	}
-	return "SELECT user_id, metric_name, unit, sum(event_count), sum(total_value), min(min_value), max(max_value)," +
+	return "SELECT tenant, subject, metric_name, unit, sum(event_count), sum(total_value), min(min_value), max(max_value)," +
 		" quantilesTDigestMerge(0.5, 0.9, 0.95, 0.99)(value_quantiles)" +
-		" FROM aggregated_metrics" +
-		" WHERE user_id IN {users:Array(UInt32)} AND hour >= fromUnixTimestamp({from:Int64}) AND hour < fromUnixTimestamp({to:Int64})" + named +
-		" GROUP BY user_id, metric_name, unit ORDER BY user_id, metric_name, unit", parameters
+		" FROM (" + in.from(aggregatedMetrics, "metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles",
+		"hour >= fromUnixTimestamp({from:Int64}) AND hour < fromUnixTimestamp({to:Int64})"+named) +
+		") GROUP BY tenant, subject, metric_name, unit ORDER BY tenant, subject, metric_name, unit", parameters
 }
 
 func seconds(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
@@ -62,18 +61,22 @@ func (a *Analytics) Summaries(ctx context.Context, users []int, question Summari
 	for _, user := range users {
 		found[user] = []*models.MetricSummary{}
 	}
-	err := a.ask(ctx, question, users, func(rows driver.Rows) error {
-		var user uint32
+	subjects := make([]models.Subject, len(users))
+	for i, user := range users {
+		subjects[i] = models.Subject{Kind: models.SubjectUser, UserID: user}
+	}
+	err := a.ask(ctx, question, subjects, func(row row) error {
 		var count uint64
 		var quantiles []float32
 		summary := new(models.MetricSummary)
-		if err := rows.Scan(&user, &summary.Metric, &summary.Unit, &count, &summary.Total, &summary.Min, &summary.Max, &quantiles); err != nil {
+		subject, err := row.read(&summary.Metric, &summary.Unit, &count, &summary.Total, &summary.Min, &summary.Max, &quantiles)
+		if err != nil {
 			return err
 		}
 		summary.Count = int64(count)
 		summary.Average = summary.Total / float64(count)
 		summary.P50, summary.P90, summary.P95, summary.P99 = float64(quantiles[0]), float64(quantiles[1]), float64(quantiles[2]), float64(quantiles[3])
-		found[int(user)] = append(found[int(user)], summary)
+		found[subject.UserID] = append(found[subject.UserID], summary)
 		return nil
 	})
 	return found, err

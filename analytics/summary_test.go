@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/netra-ai/netra/analytics"
@@ -13,18 +12,6 @@ import (
 )
 
 var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-
-func TestSummariesSQL(t *testing.T) {
-	t.Parallel()
-	question, err := analytics.NewSummaries(models.TimeRange{From: noon.Add(5 * time.Minute), To: noon.Add(65 * time.Minute)}, []string{"la'tency", `\`})
-	require.NoError(t, err)
-	text, parameters := question.SQL()
-	require.Equal(t, "SELECT user_id, metric_name, unit, sum(event_count), sum(total_value), min(min_value), max(max_value),"+
-		" quantilesTDigestMerge(0.5, 0.9, 0.95, 0.99)(value_quantiles) FROM aggregated_metrics"+
-		" WHERE user_id IN {users:Array(UInt32)} AND hour >= fromUnixTimestamp({from:Int64}) AND hour < fromUnixTimestamp({to:Int64})"+
-		" AND metric_name IN {names:Array(String)} GROUP BY user_id, metric_name, unit ORDER BY user_id, metric_name, unit", text)
-	require.Equal(t, clickhouse.Parameters{"from": "1795176000", "to": "1795183200", "names": `['la\'tency','\\']`}, parameters)
-}
 
 func TestNewSummariesRefuses(t *testing.T) {
 	t.Parallel()
