@@ -205,6 +205,21 @@ func overloaded(exception *clickhouse.Exception) bool {
 	return false
 }
 
+const maxRange = 366 * 24 * time.Hour // a year: what the aggregates keep
+
+// checkRange fails with BadUserInput.
+func checkRange(span models.TimeRange) error {
+	switch {
+	case !span.From.Before(span.To):
+		return models.Errorf(models.BadUserInput, "range: from must be before to")
+	case span.To.Sub(span.From) > maxRange:
+		return models.Errorf(models.BadUserInput, "range: at most %d days", int(maxRange.Hours()/24))
+	case span.From.Year() < 1970 || span.To.Year() > 2105:
+		return models.Errorf(models.BadUserInput, "range: between the years 1970 and 2105")
+	}
+	return nil
+}
+
 // numbers and texts write arrays as ClickHouse's parameters want them.
 
 func numbers(values []int) string {

@@ -10,10 +10,7 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-const (
-	maxRange = 366 * 24 * time.Hour // a year: what the aggregates keep
-	maxNames = 100
-)
+const maxNames = 100
 
 // Summaries asks for the summary of each metric over a range, widened to whole hours in UTC.
 type Summaries struct {
@@ -23,14 +20,10 @@ type Summaries struct {
 
 // NewSummaries fails with BadUserInput.
 func NewSummaries(span models.TimeRange, names []string) (Summaries, error) {
-	switch {
-	case !span.From.Before(span.To):
-		return Summaries{}, models.Errorf(models.BadUserInput, "range: from must be before to")
-	case span.To.Sub(span.From) > maxRange:
-		return Summaries{}, models.Errorf(models.BadUserInput, "range: at most %d days", int(maxRange.Hours()/24))
-	case span.From.Year() < 1970 || span.To.Year() > 2105:
-		return Summaries{}, models.Errorf(models.BadUserInput, "range: between the years 1970 and 2105")
-	case len(names) > maxNames:
+	if err := checkRange(span); err != nil {
+		return Summaries{}, err
+	}
+	if len(names) > maxNames {
 		return Summaries{}, models.Errorf(models.BadUserInput, "names: at most %d", maxNames)
 	}
 	from := span.From.UTC().Truncate(time.Hour)
