@@ -70,8 +70,12 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 func recovered(_ context.Context, value any) error { return &panicked{value, debug.Stack()} }
 
-// present decides what a client sees of an error. Known codes keep their message, faults of ours become a reference to the log.
+// present decides what a client sees of an error. Known codes keep their message, faults of ours become a reference to the log; what has been
+// told in an earlier part is not told again.
 func (s *Server) present(ctx context.Context, err error) *gqlerror.Error {
+	if errors.Is(err, errTold) {
+		return nil
+	}
 	shown := &gqlerror.Error{}
 	var located *gqlerror.Error
 	if errors.As(err, &located) {

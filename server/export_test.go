@@ -2,9 +2,10 @@ package server
 
 // What tests look at from outside.
 var (
-	CostOf     = costOf
-	DecodeJSON = decodeJSON
-	Negotiate  = negotiate
+	CheckDefers = checkDefers
+	CostOf      = costOf
+	DecodeJSON  = decodeJSON
+	Negotiate   = negotiate
 )
 
 // Check holds a document against the limits that need no schema.

@@ -50,11 +50,34 @@ func (g *gate) MutateOperationParameters(ctx context.Context, params *graphql.Ra
 }
 
 // MutateOperationContext weighs a validated operation with its variables.
-func (g *gate) MutateOperationContext(_ context.Context, operation *graphql.OperationContext) *gqlerror.Error {
+func (g *gate) MutateOperationContext(ctx context.Context, operation *graphql.OperationContext) *gqlerror.Error {
 	operation.DisableIntrospection = false
 	if n := costOf(operation.Operation, operation.Doc.Fragments, operation.Variables); n > g.limits.Cost {
 		return tooComplex("the operation asks for up to %d values; at most %d are allowed: ask for smaller pages", n, g.limits.Cost)
 	}
+	if mentionsDefer(operation.RawQuery) {
+		return g.planDefers(ctx, operation)
+	}
+	return nil
+}
+
+// planDefers takes @defer out of an operation, which then is answered at once, and plans the parts for a client who takes them.
+func (g *gate) planDefers(ctx context.Context, operation *graphql.OperationContext) *gqlerror.Error {
+	if failure := checkDefers(operation.Doc); failure != nil {
+		return failure
+	}
+	p := &planner{document: operation.Doc, operation: operation.Operation, variables: operation.Variables, limit: g.limits.Defers}
+	whole := p.whole()
+	if taken, ok := ctx.Value(partsKey{}).(*parts); ok && operation.Operation.Operation == ast.Query {
+		first, failure := p.staged()
+		if failure != nil {
+			return failure
+		}
+		if len(first.next) > 0 {
+			taken.first = first
+		}
+	}
+	operation.Doc, operation.Operation = whole.document, whole.operation
 	return nil
 }
 
@@ -86,7 +109,8 @@ func (g *gate) InterceptRootField(ctx context.Context, next graphql.RootResolver
 // InterceptResponse gives each response its own account of faults, bounds the number of its errors, and ends queries that take too long.
 func (g *gate) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 	ctx = context.WithValue(ctx, faultsKey{}, &faults{})
-	if operation := graphql.GetOperationContext(ctx).Operation; operation == nil || operation.Operation != ast.Subscription {
+	operation := graphql.GetOperationContext(ctx).Operation
+	if _, staged := ctx.Value(deliveryKey{}).(*delivery); !staged && (operation == nil || operation.Operation != ast.Subscription) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, g.limits.Timeout)
 		defer cancel()

@@ -19,7 +19,8 @@ const (
 	writeTimeout = 60 * time.Second // to take the answer, beyond the operation's own time
 )
 
-// serveGraphQL is GraphQL over HTTP: POST with JSON, and GET for queries. Whatever goes wrong, the answer is JSON with coded errors.
+// serveGraphQL is GraphQL over HTTP: POST with JSON, and GET for queries. Whatever goes wrong, the answer is JSON with coded errors. Only an
+// operation with @defer is answered in parts, to clients who read them; each part is JSON too.
 func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Add("Vary", "Accept, Authorization")
@@ -74,11 +75,20 @@ func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Req
 	began := time.Now()
 	ctx = graphql.StartOperationTrace(ctx)
 	params.Headers = r.Header
+	taken := &parts{}
+	if takesParts(r.Header) {
+		ctx = context.WithValue(ctx, partsKey{}, taken)
+	}
 	operation, errs := s.exec.CreateOperationContext(ctx, params)
 	kind := requestFrom(ctx).kindOfOperation()
 	if refused := refuseKind(r.Method, kind); refused != nil {
 		s.metrics.operated(kind, outcomeRefused, time.Since(began))
 		s.refuse(w, r, mediaType, refused)
+		return
+	}
+	if len(errs) == 0 && taken.first != nil {
+		outcome := s.deliver(ctx, w, operation, taken.first, mediaType)
+		s.metrics.operated(kind, outcome, time.Since(began))
 		return
 	}
 	var response *graphql.Response
@@ -89,12 +99,17 @@ func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Req
 		next, ctx = s.exec.DispatchOperation(ctx, operation)
 		response = next(ctx)
 	}
-	if response == nil { // the client left before the operation began
-		response = &graphql.Response{Errors: gqlerror.List{s.present(ctx, gqlerror.Wrap(context.Cause(ctx)))}}
+	if response == nil {
+		response = s.unanswered(ctx)
 	}
 	requestFrom(ctx).addErrors(response.Errors)
 	s.metrics.operated(kind, outcomeOf(response), time.Since(began))
 	respond(w, mediaType, response)
+}
+
+// unanswered is the response to an operation whose client left, or whose time was over, before it began.
+func (s *Server) unanswered(ctx context.Context) *graphql.Response {
+	return &graphql.Response{Errors: gqlerror.List{s.present(ctx, gqlerror.Wrap(context.Cause(ctx)))}}
 }
 
 // refuseKind keeps subscriptions out of both methods, and everything but queries out of GET: the latter has no effects, by HTTP's own rules.

@@ -15,7 +15,7 @@ import (
 
 // Limits bound what one request may ask for. A field that is zero takes its default.
 //
-// Definitions, Selections, Aliases and Directives are counted over the whole document, before it is validated: validation compares the fields
+// Definitions, Selections, Aliases, Directives and Defers are counted over the whole document, before it is validated: validation compares the fields
 // of a document with each other, which takes a second from about 4,000 selections on, and everybody may send documents. Repeats are what it
 // compares most. Depth, RootFields and Objects are those of the largest operation with its fragments written out; introspection does
 // not count there.
@@ -27,6 +27,7 @@ type Limits struct {
 	Repeats     int           // fields that become one field of the answer; 100
 	Aliases     int           // renamed fields of the document; 100
 	Directives  int           // uses of directives in the document; 100
+	Defers      int           // uses of @defer in the document, and parts that a client can be sent after the first; 20
 	Depth       int           // levels of fields; 20
 	RootFields  int           // fields at the root; 20
 	Objects     int           // fields that have fields, whatever the length of lists: a bound on statements; 300
@@ -44,6 +45,7 @@ func (l Limits) withDefaults() Limits {
 		Repeats:     cmp.Or(l.Repeats, 100),
 		Aliases:     cmp.Or(l.Aliases, 100),
 		Directives:  cmp.Or(l.Directives, 100),
+		Defers:      cmp.Or(l.Defers, 20),
 		Depth:       cmp.Or(l.Depth, 20),
 		RootFields:  cmp.Or(l.RootFields, 20),
 		Objects:     cmp.Or(l.Objects, 300),
@@ -118,6 +120,8 @@ func (l Limits) checkStructure(doc *ast.QueryDocument) *gqlerror.Error {
 		return tooComplex("the document has %d aliases; at most %d are allowed", total.aliases, l.Aliases)
 	case total.directives > l.Directives:
 		return tooComplex("the document has %d directives; at most %d are allowed", total.directives, l.Directives)
+	case total.defers > l.Defers:
+		return tooComplex("the document defers %d fragments; at most %d are allowed", total.defers, l.Defers)
 	}
 	walk := shapes{fragments: doc.Fragments, known: map[string]shape{}}
 	for _, operation := range doc.Operations {
@@ -143,7 +147,7 @@ func (l Limits) checkStructure(doc *ast.QueryDocument) *gqlerror.Error {
 }
 
 // tally counts what stands in a document, fragments once.
-type tally struct{ selections, aliases, directives int }
+type tally struct{ selections, aliases, directives, defers int }
 
 func (t *tally) add(selections ast.SelectionSet) {
 	t.selections += len(selections)
@@ -156,11 +160,18 @@ func (t *tally) add(selections ast.SelectionSet) {
 			t.directives += len(selection.Directives)
 			t.add(selection.SelectionSet)
 		case *ast.InlineFragment:
-			t.directives += len(selection.Directives)
+			t.addFragment(selection.Directives)
 			t.add(selection.SelectionSet)
 		case *ast.FragmentSpread:
-			t.directives += len(selection.Directives)
+			t.addFragment(selection.Directives)
 		}
+	}
+}
+
+func (t *tally) addFragment(directives ast.DirectiveList) {
+	t.directives += len(directives)
+	if directives.ForName(deferName) != nil {
+		t.defers++
 	}
 }
 

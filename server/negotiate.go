@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"mime"
 	"net/http"
 	"strconv"
@@ -11,12 +12,16 @@ import (
 const (
 	responseJSON = "application/graphql-response+json"
 	plainJSON    = "application/json"
+	// mixed is the format of incremental delivery that the clients' libraries agree on. Others have parameters of their own.
+	mixed    = "multipart/mixed"
+	mixedOf  = "20220824"
+	boundary = "-"
 )
 
 // offers are in the order that decides where a client has no preference.
 var offers = [...]string{plainJSON, responseJSON}
 
-// negotiate chooses the media type of the answer; false when the client accepts none that we have.
+// negotiate chooses the media type of an answer in one piece; false when the client accepts none that we have.
 func negotiate(h http.Header) (string, bool) {
 	accept := strings.Join(h.Values("Accept"), ",")
 	if strings.TrimSpace(accept) == "" {
@@ -34,7 +39,21 @@ func negotiate(h http.Header) (string, bool) {
 			best, chosen = offer, match
 		}
 	}
+	if best == "" && takesParts(h) {
+		best = plainJSON // what the parts are made of, for what has none
+	}
 	return best, best != ""
+}
+
+// takesParts tells clients who read the answer to an operation with @defer as it comes. They say so by name: a wildcard will not do.
+func takesParts(h http.Header) bool {
+	for _, r := range parseAccept(strings.Join(h.Values("Accept"), ",")) {
+		if r.name == mixed && r.quality > 0 && cmp.Or(r.parameters["deferspec"], mixedOf) == mixedOf &&
+			r.parameters["incrementalspec"] == "" && r.parameters["subscriptionspec"] == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // acceptsHTML tells a person with a browser.
@@ -48,6 +67,7 @@ type mediaRange struct {
 	quality     float64
 	specificity int // 0 for */*, 1 for type/*, 2 for type/subtype
 	place       int
+	parameters  map[string]string
 }
 
 type mediaRanges []mediaRange
@@ -62,7 +82,7 @@ func parseAccept(accept string) mediaRanges {
 		if charset, given := parameters["charset"]; given && !strings.EqualFold(charset, "utf-8") {
 			continue
 		}
-		r := mediaRange{name: name, quality: 1, specificity: 2 - strings.Count(name, "*"), place: place}
+		r := mediaRange{name: name, quality: 1, specificity: 2 - strings.Count(name, "*"), place: place, parameters: parameters}
 		if q, given := parameters["q"]; given {
 			if r.quality, err = strconv.ParseFloat(q, 64); err != nil || !(r.quality >= 0 && r.quality <= 1) {
 				continue

@@ -77,7 +77,12 @@ func TestServer_Requests(t *testing.T) {
 		"an empty document":                      {body: `{"query":""}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
 		"a document without operation":           {body: `{"query":"fragment F on User{id}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
 		"a field that there is not":              {body: `{"query":"{nothing}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
-		"@defer":                                 {body: `{"query":"{...@defer{__typename}}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
+		"@defer":                                 {body: `{"query":"{...@defer{__typename}}"}`, status: 200},
+		"@defer with a label twice":              {body: `{"query":"{viewer{...@defer(label:\"a\"){id}...@defer(label:\"a\",if:false){email}}}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
+		"@defer with a variable for a label":     {body: `{"query":"query($l:String){viewer{...@defer(label:$l){id}}}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
+		"@defer twice in one place":              {body: `{"query":"{...@defer@defer{__typename}}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
+		"@defer on a field":                      {body: `{"query":"{__typename@defer}"}`, status: 400, code: "GRAPHQL_VALIDATION_FAILED"},
+		"@defer beyond the limit":                {body: `{"query":"{__typename` + strings.Repeat("...@defer{__typename}", 21) + `}"}`, status: 400, code: "TOO_COMPLEX"},
 		"NUL in the document":                    {body: `{"query":"{__typename \u0000}"}`, status: 400, code: "GRAPHQL_PARSE_FAILED"},
 		"a missing variable":                     {body: `{"query":"query($id:ID!){node(id:$id){id}}"}`, status: 400, code: "BAD_USER_INPUT"},
 		"a variable of another type":             {body: `{"query":"query($id:ID!){node(id:$id){id}}","variables":{"id":{}}}`, status: 400, code: "BAD_USER_INPUT"},
@@ -185,6 +190,7 @@ func TestNegotiate(t *testing.T) {
 		jsonType + ";charset=utf-16":            "",
 		jsonType + ";q=x":                       "",
 		"multipart/mixed, " + newType + ";q=.2": newType,
+		"multipart/mixed":                       jsonType,
 		",,":                                    "",
 	} {
 		got, ok := server.Negotiate(http.Header{"Accept": {accept}})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -37,6 +36,8 @@ type Config struct {
 // Server is the edge of one replica. It keeps nothing that another one would need.
 type Server struct {
 	exec       *executor.Executor
+	later      *executor.Executor // for what an operation defers: nothing that counts operations is used here
+	schema     *ast.Schema
 	websocket  *Websocket
 	auth       *authenticator
 	limits     Limits
@@ -78,21 +79,20 @@ func New(cfg Config) (*Server, error) {
 	if s.metrics, err = newMetrics(cfg.Metrics, s.websocket.Sockets); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	s.exec = executor.New(graph.NewExecutableSchema(graph.Config{Schema: offered(), Resolvers: cfg.Resolvers}))
+	executable := graph.NewExecutableSchema(graph.Config{Resolvers: cfg.Resolvers})
+	s.schema = executable.Schema()
+	s.exec = executor.New(executable)
 	s.exec.SetErrorPresenter(s.present)
 	s.exec.SetRecoverFunc(recovered)
 	s.exec.SetQueryCache(parsed)
 	s.exec.SetParserTokenLimit(s.limits.Tokens)
-	s.exec.Use(&gate{limits: s.limits, documents: parsed})
+	g := &gate{limits: s.limits, documents: parsed}
+	s.exec.Use(g)
+	s.later = executor.New(executable)
+	s.later.SetErrorPresenter(s.present)
+	s.later.SetRecoverFunc(recovered)
+	s.later.Use(g)
 	return s, nil
-}
-
-// offered is the schema without @defer, which gqlparser adds to every schema: our transports send an answer in one piece.
-func offered() *ast.Schema {
-	schema := *graph.NewExecutableSchema(graph.Config{}).Schema()
-	schema.Directives = maps.Clone(schema.Directives)
-	delete(schema.Directives, "defer")
-	return &schema
 }
 
 const (
