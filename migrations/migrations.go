@@ -50,6 +50,24 @@ func (m Migration) String() string {
 	return fmt.Sprintf("%s %d_%s", m.Database, m.Version, m.Name)
 }
 
+// Option changes how migrations are applied.
+type Option func(*settings)
+
+type settings struct{ cluster string }
+
+func settle(options []Option) (s settings) {
+	for _, option := range options {
+		option(&s)
+	}
+	return s
+}
+
+// OnCluster makes ClickHouse's tables replicated and distributed over the cluster of that name; empty for a single server. goose's table of
+// versions stays on the server that the URL names: always migrate through the same one.
+func OnCluster(cluster string) Option {
+	return func(s *settings) { s.cluster = cluster }
+}
+
 // ErrNothingToUndo is returned by Down when no migration is applied.
 var ErrNothingToUndo = errors.New("no migration is applied")
 
@@ -61,10 +79,10 @@ const lockID = 0x6e65747261 // "netra"
 //
 // owner is connected as the role that is to own the tables, and needs two connections. A PostgreSQL migration that fails leaves
 // nothing behind, a ClickHouse migration may stop half-way; run again, both continue where they stopped.
-func Up(ctx context.Context, owner, clickhouse *sql.DB, log *slog.Logger) error {
+func Up(ctx context.Context, owner, clickhouse *sql.DB, log *slog.Logger, options ...Option) error {
 	return locked(ctx, owner, func() error {
 		for database, db := range both(owner, clickhouse) {
-			provider, err := newProvider(database, db)
+			provider, err := newProvider(database, db, options...)
 			if err != nil {
 				return err
 			}
@@ -86,7 +104,7 @@ func Up(ctx context.Context, owner, clickhouse *sql.DB, log *slog.Logger) error 
 
 // Down undoes one migration and says which: the newest that is applied, by version, in the given database, or of both when database is
 // empty. It returns ErrNothingToUndo when there is none, and refuses when a newer program has applied that one. Data in what it drops is lost.
-func Down(ctx context.Context, owner, clickhouse *sql.DB, database Database, log *slog.Logger) (Migration, error) {
+func Down(ctx context.Context, owner, clickhouse *sql.DB, database Database, log *slog.Logger, options ...Option) (Migration, error) {
 	var newest Migration
 	err := locked(ctx, owner, func() error {
 		all, err := Status(ctx, owner, clickhouse)
@@ -108,7 +126,7 @@ func Down(ctx context.Context, owner, clickhouse *sql.DB, database Database, log
 		if newest.Database == ClickHouse {
 			db = clickhouse
 		}
-		provider, err := newProvider(newest.Database, db)
+		provider, err := newProvider(newest.Database, db, options...)
 		if err != nil {
 			return err
 		}
@@ -168,25 +186,29 @@ func Fingerprint() string {
 }
 
 // OpenClickHouse opens the database that rawURL names and creates it when it does not exist. The URL is http://, https:// or clickhouse://.
-func OpenClickHouse(ctx context.Context, rawURL string) (*sql.DB, error) {
-	options, err := clickhouse.ParseDSN(rawURL)
+func OpenClickHouse(ctx context.Context, rawURL string, options ...Option) (*sql.DB, error) {
+	s := settle(options)
+	dsn, err := clickhouse.ParseDSN(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse the ClickHouse URL: %w", err)
 	}
-	if options.Auth.Database == "" {
+	if dsn.Auth.Database == "" {
 		return nil, errors.New("parse the ClickHouse URL: it names no database")
 	}
-	name := options.Auth.Database
+	name, on := dsn.Auth.Database, ""
+	if s.cluster != "" {
+		on = " ON CLUSTER " + quoteIdentifier(s.cluster)
+	}
 
 	// Every query names its connection's database, even the one that is to create it.
-	withoutDatabase := *options
+	withoutDatabase := *dsn
 	withoutDatabase.Auth.Database = "default"
 	db := clickhouse.OpenDB(&withoutDatabase)
 	defer db.Close()
-	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdentifier(name)+" ENGINE = Atomic"); err != nil {
+	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdentifier(name)+on+" ENGINE = Atomic"); err != nil {
 		return nil, fmt.Errorf("create ClickHouse database %s: %w", name, err)
 	}
-	return clickhouse.OpenDB(options), nil
+	return clickhouse.OpenDB(dsn), nil
 }
 
 // quoteIdentifier quotes a name for ClickHouse.
@@ -201,8 +223,12 @@ func both(owner, clickhouse *sql.DB) iter.Seq2[Database, *sql.DB] {
 	}
 }
 
-func newProvider(database Database, db *sql.DB) (*goose.Provider, error) {
+func newProvider(database Database, db *sql.DB, options ...Option) (*goose.Provider, error) {
+	s := settle(options)
 	directory, err := fs.Sub(files, string(database))
+	if err == nil && database == ClickHouse && s.cluster != "" {
+		directory, err = clustered(directory, s.cluster)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("migrations of %s: %w", database, err)
 	}

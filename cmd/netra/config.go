@@ -8,6 +8,7 @@ type config struct {
 	DatabaseURL       string // NETRA_DATABASE_URL: PostgreSQL as the application role
 	OwnerDatabaseURL  string // NETRA_OWNER_DATABASE_URL: PostgreSQL as the owner, for migrations and maintenance
 	ClickHouseURL     string // NETRA_CLICKHOUSE_URL: http:// or clickhouse://
+	ClickHouseCluster string // NETRA_CLICKHOUSE_CLUSTER: migrations make replicated and distributed tables on this cluster
 	DataDir           string // NETRA_DATA_DIR: where the embedded engines keep their data
 	Secret            string // NETRA_SECRET: signs bearer tokens
 	PostgresBinaries  string // NETRA_PG_BIN: directory of the embedded PostgreSQL's programs
@@ -20,6 +21,7 @@ func configFromEnvironment() *config {
 		DatabaseURL:       environment("NETRA_DATABASE_URL", ""),
 		OwnerDatabaseURL:  environment("NETRA_OWNER_DATABASE_URL", ""),
 		ClickHouseURL:     environment("NETRA_CLICKHOUSE_URL", ""),
+		ClickHouseCluster: environment("NETRA_CLICKHOUSE_CLUSTER", ""),
 		DataDir:           environment("NETRA_DATA_DIR", ".netra"),
 		Secret:            environment("NETRA_SECRET", ""),
 		PostgresBinaries:  environment("NETRA_PG_BIN", ""),

@@ -158,7 +158,7 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 
 func (d *development) migrate(ctx context.Context) error {
 	d.progress("migrating")
-	databases, err := openDatabases(ctx, &d.cfg, migrations.OpenClickHouse)
+	databases, err := openDatabases(ctx, &d.cfg, func(ctx context.Context, url string) (*sql.DB, error) { return migrations.OpenClickHouse(ctx, url) })
 	if err != nil {
 		return err
 	}

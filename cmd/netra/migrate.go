@@ -41,12 +41,14 @@ func newMigrateUpCommand(cfg *config) *cobra.Command {
 		Long:  "Applies what is pending, first to PostgreSQL, then to ClickHouse, whose database it creates if need be.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			databases, err := openDatabases(cmd.Context(), cfg, migrations.OpenClickHouse)
+			databases, err := openDatabases(cmd.Context(), cfg, func(ctx context.Context, url string) (*sql.DB, error) {
+				return migrations.OpenClickHouse(ctx, url, migrations.OnCluster(cfg.ClickHouseCluster))
+			})
 			if err != nil {
 				return err
 			}
 			defer databases.Close()
-			return migrations.Up(cmd.Context(), databases.owner, databases.clickhouse, commandLog(cmd))
+			return migrations.Up(cmd.Context(), databases.owner, databases.clickhouse, commandLog(cmd), migrations.OnCluster(cfg.ClickHouseCluster))
 		},
 	}
 }
@@ -69,7 +71,7 @@ of both, by version. A version is the time at which the migration was created.`,
 				return err
 			}
 			defer databases.Close()
-			_, err = migrations.Down(cmd.Context(), databases.owner, databases.clickhouse, which, commandLog(cmd))
+			_, err = migrations.Down(cmd.Context(), databases.owner, databases.clickhouse, which, commandLog(cmd), migrations.OnCluster(cfg.ClickHouseCluster))
 			return err
 		},
 	}
