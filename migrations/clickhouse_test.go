@@ -102,11 +102,12 @@ func TestARetriedInsertCountsOnce(t *testing.T) {
 	require.Equal(t, []string{"10 train latency: 40 4 10 10 10"}, column[string](t, db, aggregates))
 }
 
-func TestEqualActivitiesAddUp(t *testing.T) {
+func TestEqualActivitiesAddUpAndRetriedOnesDoNot(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t).ClickHouse(t)
-	for range 3 {
-		_, err := db.Exec("INSERT INTO user_activity (user_id, action, count, total_duration_ms) VALUES (1, 'login', 1, 20)")
+	for _, token := range []string{"a", "b", "b", "c", "a"} {
+		ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"insert_deduplication_token": token}))
+		_, err := db.ExecContext(ctx, "INSERT INTO user_activity (user_id, action, count, total_duration_ms) VALUES (1, 'login', 1, 20)")
 		require.NoError(t, err)
 	}
 	_, err := db.Exec("OPTIMIZE TABLE user_activity FINAL")

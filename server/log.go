@@ -121,7 +121,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			elapsed := time.Since(began)
 			s.metrics.requested(route, r.Method, observed.status, elapsed)
 			level := slog.LevelInfo
-			if route != routeGraphQL {
+			if route != routeGraphQL && route != routeIngest {
 				level = slog.LevelDebug
 			}
 			attributes := append([]slog.Attr{

@@ -23,6 +23,8 @@ type Config struct {
 	Resolvers graph.ResolverRoot
 	// Authenticate is the viewer that a user is now. Users who are absent or inactive fail with Unauthenticated.
 	Authenticate   func(ctx context.Context, userID int) (models.Viewer, error)
+	Ingest         Ingest               // takes workload events; without it there is no /ingest/events
+	Activity       Activity             // hears of every finished operation that has a viewer; nil for nobody
 	Secret         []byte               // signs bearer tokens; at least MinSecret bytes
 	Ready          []Check              // what /readyz asks
 	Playground     http.Handler         // everything that is not the server's own; nil for nothing
@@ -44,6 +46,8 @@ type Server struct {
 	ready      *readiness
 	origins    origins
 	playground http.Handler
+	ingest     Ingest
+	ingesting  chan struct{} // a place for each request that records events
 	grace      time.Duration
 	metrics    *metrics
 	registry   *prometheus.Registry
@@ -71,6 +75,8 @@ func New(cfg Config) (*Server, error) {
 		ready:      &readiness{checks: cfg.Ready},
 		origins:    cfg.AllowedOrigins,
 		playground: cfg.Playground,
+		ingest:     cfg.Ingest,
+		ingesting:  make(chan struct{}, maxIngestAtOnce),
 		grace:      cmp.Or(cfg.Grace, 10*time.Second),
 		registry:   cfg.Metrics,
 		log:        slog.New(LogHandler(cfg.Log.Handler())),
@@ -92,11 +98,15 @@ func New(cfg Config) (*Server, error) {
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)
 	s.later.Use(g)
+	if cfg.Activity != nil {
+		s.exec.Use(cfg.Activity)
+	}
 	return s, nil
 }
 
 const (
 	routeGraphQL = "/graphql"
+	routeIngest  = "/ingest/events"
 	routeHealth  = "/healthz"
 	routeReady   = "/readyz"
 	routeMetrics = "/metrics"
@@ -105,17 +115,20 @@ const (
 // routeOf is the route of a path, for metrics.
 func routeOf(path string) string {
 	switch path {
-	case routeGraphQL, routeHealth, routeReady, routeMetrics:
+	case routeGraphQL, routeIngest, routeHealth, routeReady, routeMetrics:
 		return path
 	default:
 		return "playground"
 	}
 }
 
-// Handler answers everything: /graphql, /healthz, /readyz, /metrics, and the playground.
+// Handler answers everything: /graphql, /ingest/events, /healthz, /readyz, /metrics, and the playground.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(routeGraphQL, s.origins.share(http.HandlerFunc(s.serveGraphQL)))
+	if s.ingest != nil {
+		mux.HandleFunc(routeIngest, s.serveIngest)
+	}
 	mux.HandleFunc("GET "+routeHealth, serveHealth)
 	mux.Handle("GET "+routeReady, s.ready)
 	mux.Handle("GET "+routeMetrics, s.serveMetrics())

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/resolvers"
@@ -26,6 +28,8 @@ import (
 // assembly is what a replica is made from.
 type assembly struct {
 	databaseURL, clickHouseURL string
+	spool                      string // directory
+	spoolLimit                 int64  // bytes
 	secret                     []byte
 	origins                    []string
 	grace                      time.Duration
@@ -37,6 +41,7 @@ type assembly struct {
 type replica struct {
 	store     *store.Store
 	analytics *analytics.Analytics
+	ingester  *ingest.Ingester
 	hub       *live.Hub
 	server    *server.Server
 }
@@ -55,6 +60,9 @@ func assemble(a assembly) (_ *replica, err error) {
 	if r.analytics, err = analytics.Open(analytics.Config{URL: a.clickHouseURL}); err != nil {
 		return nil, err
 	}
+	if r.ingester, err = ingest.New(ingest.Config{URL: a.clickHouseURL, Dir: a.spool, Limit: a.spoolLimit, Log: a.log}); err != nil {
+		return nil, err
+	}
 	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Log: a.log})
 	root := &resolvers.Resolver{Store: r.store, Analytics: r.analytics, Live: r.hub, Loaders: &loaders.Loaders{}}
 	registry := prometheus.NewRegistry()
@@ -64,6 +72,8 @@ func assemble(a assembly) (_ *replica, err error) {
 	r.server, err = server.New(server.Config{
 		Resolvers:    root,
 		Authenticate: r.store.Viewer,
+		Ingest:       r.ingester.RecordLines,
+		Activity:     r.ingester.Activity,
 		Secret:       a.secret,
 		Ready: []server.Check{
 			{Name: "postgres", Required: true, Probe: r.store.Ping},
@@ -83,8 +93,22 @@ func (r *replica) register(registry *prometheus.Registry, l *loaders.Loaders) er
 	gauge := func(name, help string, value func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
+	waiting := func(name, help string, value func(ingest.Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(r.ingester.Stats()) })
+	}
+	total := func(name, help string, value func(ingest.Stats) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(r.ingester.Stats())) })
+	}
 	var failures []error
 	for _, collector := range []prometheus.Collector{
+		waiting("netra_spool_bytes", "Bytes that wait for ClickHouse.", func(s ingest.Stats) float64 { return float64(s.Bytes) }),
+		waiting("netra_spool_files", "Files that wait for ClickHouse.", func(s ingest.Stats) float64 { return float64(s.Files) }),
+		waiting("netra_spool_oldest_seconds", "Age of what has waited longest for ClickHouse.", func(s ingest.Stats) float64 { return s.Oldest.Seconds() }),
+		waiting("netra_spool_rejected_bytes", "Bytes that ClickHouse will never take.", func(s ingest.Stats) float64 { return float64(s.RejectedBytes) }),
+		total("netra_ingest_accepted_total", "Rows that were made durable, of events and of user activity.", func(s ingest.Stats) int64 { return s.Accepted }),
+		total("netra_ingest_written_total", "Rows that ClickHouse has.", func(s ingest.Stats) int64 { return s.Written }),
+		total("netra_ingest_rejected_total", "Rows that ClickHouse will never take.", func(s ingest.Stats) int64 { return s.Rejected }),
+		total("netra_ingest_refused_total", "Requests that found the spool full or failing.", func(s ingest.Stats) int64 { return s.Refusals }),
 		gauge("netra_postgres_connections_open", "Connections to PostgreSQL.", func() int { return r.store.Stats().OpenConnections }),
 		gauge("netra_postgres_connections_in_use", "Connections to PostgreSQL that are answering.", func() int { return r.store.Stats().InUse }),
 		gauge("netra_subscribers", "Subscriptions to run events.", r.hub.Subscribers),
@@ -100,17 +124,21 @@ func (r *replica) register(registry *prometheus.Registry, l *loaders.Loaders) er
 // serve answers on the listener until ctx ends and everybody has been seen off.
 func (r *replica) serve(ctx context.Context, listener net.Listener) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- r.hub.Run(following) }()
+	go func() { ended <- r.ingester.Run(following) }()
 	err := r.server.Serve(ctx, listener)
 	stop()
-	return errors.Join(err, <-ended)
+	return errors.Join(err, <-ended, <-ended)
 }
 
 func (r *replica) close() error {
 	var failures []error
 	if r.store != nil {
 		failures = append(failures, r.store.Close())
+	}
+	if r.ingester != nil {
+		failures = append(failures, r.ingester.Close())
 	}
 	if r.analytics != nil {
 		failures = append(failures, r.analytics.Close())
@@ -153,6 +181,15 @@ func checkURL(name, value string, schemes ...string) error {
 		return fmt.Errorf("%s has no host", name)
 	}
 	return nil
+}
+
+// spoolLimit reads NETRA_SPOOL_LIMIT.
+func spoolLimit(value string) (int64, error) {
+	limit, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || limit < 1 {
+		return 0, errors.New("NETRA_SPOOL_LIMIT is not a number of bytes")
+	}
+	return limit, nil
 }
 
 func checkSecret(name, value string) error {

@@ -1,6 +1,10 @@
 package main
 
-import "os"
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+)
 
 // config is everything that the environment says. A command's flags override it.
 type config struct {
@@ -10,6 +14,8 @@ type config struct {
 	ClickHouseURL     string // NETRA_CLICKHOUSE_URL: http:// or clickhouse://
 	ClickHouseCluster string // NETRA_CLICKHOUSE_CLUSTER: migrations make replicated and distributed tables on this cluster
 	DataDir           string // NETRA_DATA_DIR: where the embedded engines keep their data
+	SpoolDir          string // NETRA_SPOOL_DIR: where events wait for ClickHouse; a process's own. "" is spool in DataDir
+	SpoolLimit        string // NETRA_SPOOL_LIMIT: bytes that may wait there
 	Secret            string // NETRA_SECRET: signs bearer tokens
 	PostgresBinaries  string // NETRA_PG_BIN: directory of the embedded PostgreSQL's programs
 	ClickHouseLibrary string // NETRA_CHDB_LIB: path of the embedded ClickHouse's library
@@ -23,11 +29,16 @@ func configFromEnvironment() *config {
 		ClickHouseURL:     environment("NETRA_CLICKHOUSE_URL", ""),
 		ClickHouseCluster: environment("NETRA_CLICKHOUSE_CLUSTER", ""),
 		DataDir:           environment("NETRA_DATA_DIR", ".netra"),
+		SpoolDir:          environment("NETRA_SPOOL_DIR", ""),
+		SpoolLimit:        environment("NETRA_SPOOL_LIMIT", "1073741824"),
 		Secret:            environment("NETRA_SECRET", ""),
 		PostgresBinaries:  environment("NETRA_PG_BIN", ""),
 		ClickHouseLibrary: environment("NETRA_CHDB_LIB", ""),
 	}
 }
+
+// spool is where events wait for ClickHouse.
+func (c *config) spool() string { return cmp.Or(c.SpoolDir, filepath.Join(c.DataDir, "spool")) }
 
 func environment(name, fallback string) string {
 	if value := os.Getenv(name); value != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -133,7 +134,12 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 	if err := d.seed(ctx); err != nil {
 		return err
 	}
+	limit, err := spoolLimit(d.cfg.SpoolLimit)
+	if err != nil {
+		return err
+	}
 	r, err := assemble(assembly{
+		spool: d.cfg.spool(), spoolLimit: limit,
 		databaseURL: d.cfg.DatabaseURL, clickHouseURL: d.cfg.ClickHouseURL, secret: []byte(d.cfg.Secret),
 		grace: devGrace, playground: d.playground, log: d.log,
 	})

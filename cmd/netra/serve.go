@@ -20,15 +20,18 @@ func newServeCommand(cfg *config) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the graph from the databases that the environment names",
-		Long: `Serves /graphql, the playground at /, /healthz, /readyz and /metrics, from the databases named by NETRA_DATABASE_URL (the
-application's role) and NETRA_CLICKHOUSE_URL. Bearer tokens are signed with NETRA_SECRET. Any number of replicas may run side
+		Long: `Serves /graphql, /ingest/events, the playground at /, /healthz, /readyz and /metrics, from the databases named by NETRA_DATABASE_URL (the
+application's role) and NETRA_CLICKHOUSE_URL. Bearer tokens are signed with NETRA_SECRET. Events that have been
+acknowledged wait for ClickHouse in NETRA_SPOOL_DIR, which must survive the process and is its own. Any number of replicas may run side
 by side. It starts although a database is away, says so at /readyz, and recovers by itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			limit, limitErr := spoolLimit(cfg.SpoolLimit)
 			if err := errors.Join(
 				checkURL("NETRA_DATABASE_URL", cfg.DatabaseURL, "postgres", "postgresql"),
 				checkURL("NETRA_CLICKHOUSE_URL", cfg.ClickHouseURL, "http", "https", "clickhouse"),
 				checkSecret("NETRA_SECRET", cfg.Secret),
+				limitErr,
 			); err != nil {
 				return err
 			}
@@ -40,6 +43,7 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			defer listener.Close() // Serve has closed it, unless it was never reached
 			r, err := assemble(assembly{
 				databaseURL: cfg.DatabaseURL, clickHouseURL: cfg.ClickHouseURL, secret: []byte(cfg.Secret),
+				spool: cfg.spool(), spoolLimit: limit,
 				origins: origins, grace: grace, log: log,
 				playground: func(*store.Store) http.Handler { return playground.Handler(playground.Options{Log: log}) },
 			})

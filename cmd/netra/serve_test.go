@@ -110,7 +110,7 @@ func TestServe(t *testing.T) {
 		db := testdb.New(t)
 		_, err := db.Owner(t).Exec(`INSERT INTO users (email, is_active) VALUES ('ann@example.com', true), ('gone@example.com', false)`)
 		require.NoError(t, err)
-		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + db.AppURL, "NETRA_CLICKHOUSE_URL=" + db.ClickHouseURL, "NETRA_SECRET=" + secret}
+		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + db.AppURL, "NETRA_CLICKHOUSE_URL=" + db.ClickHouseURL, "NETRA_SECRET=" + secret, "NETRA_SPOOL_DIR=" + t.TempDir()}
 		r := start(t, netra, environment, "serve")
 		status, body := r.get(t, "/readyz")
 		require.Equal(t, http.StatusOK, status, body)
@@ -143,7 +143,7 @@ func TestServe(t *testing.T) {
 		_, err := db.Owner(t).Exec(`INSERT INTO users (email) VALUES ('ann@example.com')`)
 		require.NoError(t, err)
 		postgres, clickhouse := newDoor(t, db.AppURL), newDoor(t, db.ClickHouseURL)
-		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + postgres.url, "NETRA_CLICKHOUSE_URL=" + clickhouse.url, "NETRA_SECRET=" + secret}
+		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + postgres.url, "NETRA_CLICKHOUSE_URL=" + clickhouse.url, "NETRA_SECRET=" + secret, "NETRA_SPOOL_DIR=" + t.TempDir()}
 		token := issue(t, netra, []string{"NETRA_DATABASE_URL=" + db.AppURL, "NETRA_SECRET=" + secret}, "--email", "ann@example.com")
 		r := start(t, netra, environment, "serve")
 		readyz := func(status int, state string) {
