@@ -38,14 +38,16 @@ func clustered(directory fs.FS, cluster string) (fs.FS, error) {
 var (
 	clusterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
-	createTable = regexp.MustCompile(`(?s)^CREATE TABLE IF NOT EXISTS (\w+)( .*\) ENGINE = )(\w*MergeTree\b.*)$`)
-	createFrom  = regexp.MustCompile(`(?s)^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+)\b(.*)$`)
-	createView  = regexp.MustCompile(`(?s)^CREATE VIEW IF NOT EXISTS (\w+)\b(.*)$`)
-	alterTable  = regexp.MustCompile(`(?s)^ALTER TABLE (\w+)\b(.*)$`)
-	dropTable   = regexp.MustCompile(`^DROP TABLE IF EXISTS (\w+)( SYNC)?$`)
-	dropView    = regexp.MustCompile(`^DROP VIEW IF EXISTS (\w+)( SYNC)?$`)
-	insert      = regexp.MustCompile(`(?s)^INSERT INTO (\w+)\b`)
-	reads       = regexp.MustCompile(`\bFROM (\w+)\b`)
+	createTable    = regexp.MustCompile(`(?s)^CREATE TABLE (IF NOT EXISTS )?(\w+)( .*\) ENGINE = )(\w*MergeTree\b.*)$`)
+	createFrom     = regexp.MustCompile(`(?s)^CREATE MATERIALIZED VIEW (IF NOT EXISTS )?(\w+) TO (\w+)\b(.*)$`)
+	createView     = regexp.MustCompile(`(?s)^CREATE VIEW (IF NOT EXISTS )?(\w+)\b(.*)$`)
+	alterTable     = regexp.MustCompile(`(?s)^ALTER TABLE (\w+)\b(.*)$`)
+	exchangeTables = regexp.MustCompile(`^EXCHANGE TABLES (\w+) AND (\w+)$`)
+	truncateTable  = regexp.MustCompile(`^TRUNCATE TABLE (IF EXISTS )?(\w+)( SYNC)?$`)
+	dropTable      = regexp.MustCompile(`^DROP TABLE (IF EXISTS )?(\w+)( SYNC)?$`)
+	dropView       = regexp.MustCompile(`^DROP VIEW (IF EXISTS )?(\w+)( SYNC)?$`)
+	insert         = regexp.MustCompile(`(?s)^INSERT INTO (\w+)\b`)
+	reads          = regexp.MustCompile(`\bFROM (\w+)\b`)
 )
 
 // rewrite works on the statements of one file. It knows the forms that our files use and refuses any other.
@@ -84,29 +86,40 @@ func splitComments(chunk string) (comments, statement string) {
 func onCluster(statement, cluster string) ([]string, error) {
 	on := " ON CLUSTER " + quoteIdentifier(cluster)
 	distributed := func(create, table string) string {
-		return create + " " + table + on + " AS " + table + "_local ENGINE = Distributed('" + cluster + "', currentDatabase(), " + table + "_local, user_id)"
+		return create + table + on + " AS " + table + "_local ENGINE = Distributed('" + cluster + "', currentDatabase(), " + table + "_local, user_id)"
 	}
 	statement = strings.ReplaceAll(statement, "non_replicated_deduplication_window", "replicated_deduplication_window")
 	if m := createTable.FindStringSubmatch(statement); m != nil {
 		return []string{
-			"CREATE TABLE IF NOT EXISTS " + m[1] + "_local" + on + m[2] + "Replicated" + m[3],
-			distributed("CREATE TABLE IF NOT EXISTS", m[1]),
+			"CREATE TABLE " + m[1] + m[2] + "_local" + on + m[3] + "Replicated" + m[4],
+			distributed("CREATE TABLE "+m[1], m[2]),
 		}, nil
 	}
 	if m := createFrom.FindStringSubmatch(statement); m != nil {
-		return []string{"CREATE MATERIALIZED VIEW IF NOT EXISTS " + m[1] + on + " TO " + m[2] + "_local" + reads.ReplaceAllString(m[3], "FROM ${1}_local")}, nil
+		return []string{"CREATE MATERIALIZED VIEW " + m[1] + m[2] + on + " TO " + m[3] + "_local" + reads.ReplaceAllString(m[4], "FROM ${1}_local")}, nil
 	}
 	if m := createView.FindStringSubmatch(statement); m != nil {
-		return []string{"CREATE VIEW IF NOT EXISTS " + m[1] + on + m[2]}, nil
+		return []string{"CREATE VIEW " + m[1] + m[2] + on + m[3]}, nil
 	}
+	// A distributed table has no data: it is made anew when its local ones have changed.
 	if m := alterTable.FindStringSubmatch(statement); m != nil {
-		return []string{"ALTER TABLE " + m[1] + "_local" + on + m[2], distributed("CREATE OR REPLACE TABLE", m[1])}, nil
+		return []string{"ALTER TABLE " + m[1] + "_local" + on + m[2], distributed("CREATE OR REPLACE TABLE ", m[1])}, nil
+	}
+	if m := exchangeTables.FindStringSubmatch(statement); m != nil {
+		return []string{
+			"EXCHANGE TABLES " + m[1] + "_local AND " + m[2] + "_local" + on,
+			distributed("CREATE OR REPLACE TABLE ", m[1]),
+			distributed("CREATE OR REPLACE TABLE ", m[2]),
+		}, nil
+	}
+	if m := truncateTable.FindStringSubmatch(statement); m != nil {
+		return []string{"TRUNCATE TABLE " + m[1] + m[2] + "_local" + on + m[3]}, nil
 	}
 	if m := dropTable.FindStringSubmatch(statement); m != nil {
-		return []string{"DROP TABLE IF EXISTS " + m[1] + on + m[2], "DROP TABLE IF EXISTS " + m[1] + "_local" + on + m[2]}, nil
+		return []string{"DROP TABLE " + m[1] + m[2] + on + m[3], "DROP TABLE " + m[1] + m[2] + "_local" + on + m[3]}, nil
 	}
 	if m := dropView.FindStringSubmatch(statement); m != nil {
-		return []string{"DROP VIEW IF EXISTS " + m[1] + on + m[2]}, nil
+		return []string{"DROP VIEW " + m[1] + m[2] + on + m[3]}, nil
 	}
 	if insert.MatchString(statement) { // through the distributed tables, on both sides
 		return []string{statement}, nil
