@@ -29,7 +29,7 @@ describe('the playground', () => {
 
   it('loads from its own host alone, with an example in each tab', async () => {
     await playground.open(netra.url);
-    for (const title of ['Viewer', 'Filters', 'Pages', 'Node', 'Users', 'Metrics', 'Live', 'Errors', 'Limits', 'Introspection']) {
+    for (const title of ['Viewer', 'Filters', 'Pages', 'Node', 'Users', 'Metrics', 'Deferred', 'Live', 'Errors', 'Limits', 'Introspection']) {
       assert.equal(await playground.tab(title).count(), 1, title);
     }
   });
@@ -53,6 +53,21 @@ describe('the playground', () => {
     const { data, errors } = await playground.run();
     assert.equal(errors, undefined);
     assert.ok(data.viewer.metrics.length > 0, 'no metrics');
+  });
+
+  it('shows a page before its charts', async () => {
+    await playground.open(netra.url);
+    await playground.signIn('alice@example.com');
+    await playground.openTab('Deferred');
+    const [answer] = await Promise.all([page.waitForResponse((response) => response.url().endsWith('/graphql')), playground.execute.click()]);
+    assert.match(await answer.headerValue('content-type'), /^multipart\/mixed; boundary="-"; deferSpec=20220824$/);
+    const { data, errors } = await playground.response(
+      ({ data }) => data.viewer.metrics && data.viewer.threads.nodes.every((thread) => thread.runs),
+    );
+    assert.equal(errors, undefined);
+    assert.ok(data.viewer.name, 'no name');
+    assert.ok(data.viewer.metrics.length > 0, 'no metrics');
+    assert.ok(data.viewer.threads.nodes.length > 0, 'no threads');
   });
 
   it('answers every other example for the superuser, with errors only where they are the point', async () => {
