@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/netra-ai/netra/internal/testdb"
+	"github.com/netra-ai/netra/migrations"
 )
 
 // metrics makes an event's VALUES from names and values; at is like 2026-11-23 10:05:00.
@@ -93,6 +95,7 @@ func TestARetriedInsertCountsOnce(t *testing.T) {
 	}
 	require.EqualValues(t, 1, value[uint64](t, db, "SELECT count() FROM workload_events"))
 	require.Equal(t, []string{"10 train latency: 10 1 10 10 10"}, column[string](t, db, aggregates))
+	requireAggregatesOfEvents(t, db)
 
 	// Other events that happen to aggregate to an equal row are not a retry.
 	batch("b", first)
@@ -100,6 +103,94 @@ func TestARetriedInsertCountsOnce(t *testing.T) {
 	insertEvents(t, db, t.Context(), first)
 	require.EqualValues(t, 4, value[uint64](t, db, "SELECT count() FROM workload_events"))
 	require.Equal(t, []string{"10 train latency: 40 4 10 10 10"}, column[string](t, db, aggregates))
+	requireAggregatesOfEvents(t, db)
+}
+
+// What each table of aggregates says, by user, and the same from the events; user 0 is everybody.
+var metricTables = map[string][2]string{
+	"aggregated_metrics": {"hour, workload_id, thread_id", "toStartOfHour(timestamp) AS hour, workload_id, dimensions['thread_id'] AS thread_id"},
+	"metrics_15m":        {"quarter", "toStartOfFifteenMinutes(timestamp) AS quarter"},
+	"metrics_1d":         {"day", "toStartOfDay(timestamp) AS day"},
+	"metric_dimensions": {"hour, model, tool, agent_type, status, environment", "toStartOfHour(timestamp) AS hour, dimensions['model'] AS model, dimensions['tool'] AS tool," +
+		" dimensions['agent_type'] AS agent_type, dimensions['status'] AS status, dimensions['environment'] AS environment"},
+	"metric_bins": {"hour, bin", "toStartOfHour(timestamp) AS hour, toInt16(multiIf(metric.value > 0, 10000 + floor(log(metric.value) / log(1.02))," +
+		" metric.value < 0, -10000 - ceil(log(-metric.value) / log(1.02)), 0)) AS bin"},
+}
+
+// requireAggregatesOfEvents compares all tables with the events, once as they are and once merged.
+func requireAggregatesOfEvents(t *testing.T, db *sql.DB) {
+	t.Helper()
+	for table, of := range metricTables {
+		sums, values := "sum(total_value), min(min_value), max(max_value), ", "sum(metric.value), min(metric.value), max(metric.value), "
+		if table == "metric_bins" {
+			sums, values = "", ""
+		}
+		owners := "arrayJoin([user_id, 0]) AS owner"
+		if table == "aggregated_metrics" {
+			owners = "user_id AS owner"
+		}
+		want := column[string](t, db, "SELECT toString(tuple(owner, metric_name, unit, "+of[0]+", "+values+"count())) FROM (SELECT "+owners+
+			", metric.name AS metric_name, metric.unit AS unit, metric.value, "+of[1]+
+			" FROM workload_events ARRAY JOIN metrics AS metric WHERE event_type = 'metric' AND isFinite(metric.value)) GROUP BY owner, metric_name, unit, "+of[0]+" ORDER BY ALL")
+		require.NotEmpty(t, want)
+		for _, merged := range []bool{false, true} {
+			if merged {
+				_, err := db.Exec("OPTIMIZE TABLE " + table + " FINAL")
+				require.NoError(t, err)
+			}
+			require.Equal(t, want, column[string](t, db, "SELECT toString(tuple(user_id, metric_name, unit, "+of[0]+", "+sums+"sum(event_count))) FROM "+table+
+				" GROUP BY user_id, metric_name, unit, "+of[0]+" ORDER BY ALL"), "%s, merged: %v", table, merged)
+		}
+		require.EqualValues(t, len(want), value[uint64](t, db, "SELECT count() FROM "+table), table+" has merged")
+	}
+}
+
+// insertMixedEvents writes values of all kinds by three users in several blocks.
+func insertMixedEvents(t *testing.T, db *sql.DB) {
+	t.Helper()
+	for block := range 3 {
+		_, err := db.Exec(fmt.Sprintf(`INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, metrics.name, metrics.value, metrics.unit, dimensions)
+			SELECT toDateTime64('%s', 3, 'UTC') + toIntervalMinute(number * 7), 1 + number %% 3, concat('w', toString(number %% 5)), if(number %% 10 = 9, 'error', 'metric'),
+				['latency', 'tokens', 'tokens'], [toInt64(number %% 41) / 64 - 0.25, if(number %% 13 = 0, nan, number), %d], ['ms', if(number %% 2 = 0, '', 'k'), ''],
+				map('model', toString(number %% 3), 'status', if(number %% 4 = 0, 'error', 'ok'), 'thread_id', if(number %% 2 = 0, '', toString(number %% 7)))
+			FROM numbers(500)`, recent("00:00:00"), block))
+		require.NoError(t, err)
+	}
+}
+
+func TestAllAggregatesAreThoseOfTheEvents(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t).ClickHouse(t)
+	insertMixedEvents(t, db)
+	requireAggregatesOfEvents(t, db)
+}
+
+func TestAggregatesAreFilledFromTheEventsThatWereThereBefore(t *testing.T) {
+	t.Parallel()
+	test := testdb.New(t)
+	db, owner, log := test.ClickHouse(t), test.Owner(t), slog.New(slog.DiscardHandler)
+	insertMixedEvents(t, db)
+	const first = 20261123000500
+	for undone := int64(0); undone != first; {
+		m, err := migrations.Down(t.Context(), owner, db, migrations.ClickHouse, log)
+		require.NoError(t, err)
+		undone = m.Version
+	}
+	require.Equal(t, []string{"aggregated_metrics"}, column[string](t, db, "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE '%metric%' AND engine != 'MaterializedView'"))
+	// A year of aggregates outlives the events.
+	_, err := db.Exec(`INSERT INTO aggregated_metrics (hour, user_id, workload_id, metric_name, unit, total_value, event_count, min_value, max_value, value_quantiles)
+		SELECT toStartOfDay(now('UTC')) - INTERVAL 200 DAY + INTERVAL 5 HOUR, 1, 'old', 'latency', 'ms', 30, 2, 10, 20, quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(toFloat64(number)) FROM (SELECT arrayJoin([10, 20]) AS number)`)
+	require.NoError(t, err)
+	insertEvents(t, db, t.Context(), event(recent("10:00:00"), 1, "train", "metric", "['latency']", "[10]"))
+
+	require.NoError(t, migrations.Up(t.Context(), owner, db, log))
+	for table, users := range map[string][]string{"aggregated_metrics": {"1"}, "metrics_15m": {"0", "1"}, "metrics_1d": {"0", "1"}} {
+		require.Equal(t, users, column[string](t, db, "SELECT toString(user_id) FROM "+table+" WHERE total_value = 30 AND event_count = 2 AND min_value = 10 AND max_value = 20 ORDER BY user_id"), table)
+		_, err := db.Exec("ALTER TABLE " + table + " DELETE WHERE total_value = 30 AND event_count = 2 AND min_value = 10 AND max_value = 20 SETTINGS mutations_sync = 1")
+		require.NoError(t, err)
+	}
+	insertEvents(t, db, t.Context(), event(recent("11:00:00"), 1, "train", "metric", "['latency']", "[10]"))
+	requireAggregatesOfEvents(t, db)
 }
 
 func TestEqualActivitiesAddUpAndRetriedOnesDoNot(t *testing.T) {
@@ -133,6 +224,10 @@ func TestEventsAndAggregatesExpire(t *testing.T) {
 	for table, ttl := range map[string]string{
 		"workload_events":    "TTL timestamp + toIntervalDay(90)",
 		"aggregated_metrics": "TTL hour + toIntervalYear(1)",
+		"metrics_15m":        "TTL quarter + toIntervalYear(1)",
+		"metrics_1d":         "TTL day + toIntervalYear(1)",
+		"metric_bins":        "TTL hour + toIntervalYear(1)",
+		"metric_dimensions":  "TTL hour + toIntervalYear(1)",
 		"user_activity":      "TTL date + toIntervalMonth(6)",
 	} {
 		require.Contains(t, value[string](t, db, "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = $1", table), ttl)
