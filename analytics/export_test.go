@@ -23,3 +23,6 @@ func (a *Analytics) SQL(ctx context.Context, q question, subjects ...models.Subj
 func (a *Analytics) Send(ctx context.Context, text string) error {
 	return a.send(ctx, "Test", text, nil, func(driver.Rows) error { return nil })
 }
+
+// Translate is what becomes of an error of ClickHouse's.
+func Translate(err error) error { return translate(context.Background(), err) }
