@@ -34,6 +34,15 @@ func (s *stage) count() int {
 	return n
 }
 
+// cost is that of this stage and all after it.
+func (s *stage) cost(variables map[string]any) int {
+	n := costOf(s.operation, s.document.Fragments, variables)
+	for _, next := range s.next {
+		n = saturated(n + next.cost(variables))
+	}
+	return n
+}
+
 // planner takes a validated document apart.
 type planner struct {
 	document  *ast.QueryDocument

@@ -502,6 +502,19 @@ func TestDefer_SwitchedByAVariable(t *testing.T) {
 	require.JSONEq(t, `{"viewer":{"email":"alice@example.com","databaseId":1}}`, string(x.answer.Data))
 }
 
+func TestDefer_WhatCostsTooMuchInPartsComesAtOnce(t *testing.T) {
+	t.Parallel()
+	e := open(t, charting(&charts{}), func(cfg *server.Config) { cfg.Limits.Cost = 700 })
+	query := func(parts int) string {
+		return `{users(first:100){nodes{id ` + strings.Repeat(`...@defer{email}`, parts) + `}}}`
+	}
+	require.Len(t, e.inParts(t, query(1), nil), 2)
+	x := e.ask(t, http.MethodPost, "/graphql", fmt.Sprintf(`{"query":%q}`, query(3)), "Content-Type", jsonType, "Accept", apolloAccept,
+		"Authorization", "Bearer "+tokenOf(t, ordinary))
+	require.Equal(t, newType+"; charset=utf-8", x.header.Get("Content-Type"))
+	require.Contains(t, x.body, "carol@example.com")
+}
+
 func TestDefer_SocketsAreAnsweredAtOnce(t *testing.T) {
 	t.Parallel()
 	s := serve(t, charting(&charts{}))

@@ -73,7 +73,8 @@ func (g *gate) planDefers(ctx context.Context, operation *graphql.OperationConte
 		if failure != nil {
 			return failure
 		}
-		if len(first.next) > 0 {
+		// The fields that lead to what is deferred are walked again for each part. Where that is too much, everything comes at once.
+		if len(first.next) > 0 && first.cost(operation.Variables) <= g.limits.Cost {
 			taken.first = first
 		}
 	}

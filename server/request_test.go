@@ -204,7 +204,7 @@ func FuzzPOST(f *testing.F) {
 		`{"query":"{__typename}"}`, `{"query":"{viewer{id}}","variables":{}}`, `[{"query":"{a}"}]`, `{"query":"query($a:[ID!]!){nodes(ids:$a){id}}","variables":{"a":["x",1,null]}}`,
 		`{"query":"query($f:RunFilter,$o:RunOrder!){viewer{runs(filter:$f,orderBy:$o){totalCount}}}","variables":{"f":{"createdAt":{"from":1}},"o":{"field":"X"}}}`,
 		`{"query":"fragment F on User{...F} {viewer{...F}}"}`, `{"query":"{a:viewer b:viewer @skip(if:$x)}"}`, "{\"query\":\"\\ud800\"}", `{"query":{},"query":1}`,
-		`{"query":"query($a:Int=1.5,$b:[[Int]]=[[1]]){__typename @include(if:$a)}","variables":{"b":[[1e400]]}}`, `{"query":"{__schema{types{fields{type{fields{name}}}}}}"}`,
+		`{"query":"query($a:Int=1.5,$b:[[Int]]=[[1]]){__typename @include(if:$a)}","variables":{"b":[[1e400]]}}`, `{"query":"{__schema{types{fields{type{fields{name}}}}}}"}`, `{"query":"{...F@defer ...@defer(label:\"a\",if:true){viewer{id}}}fragment F on Query{viewer{...@defer{email}}}"}`,
 	} {
 		f.Add([]byte(seed))
 	}
