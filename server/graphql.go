@@ -151,7 +151,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, mediaType string
 		h.Set("WWW-Authenticate", challenge(failure.Message))
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", why.allow)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", "1")
 	}
 	requestFrom(r.Context()).addErrors(errs)

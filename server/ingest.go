@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	maxIngestBody   = 256 << 20 // bytes of events in one request, after decompression
 	maxIngestWindow = 8 << 20   // bytes that a zstd frame may need to be kept while it is read; RFC 9659 asks for as much
 	maxIngestAtOnce = 64        // requests
 	ingestIdle      = 20 * time.Second
@@ -74,13 +73,13 @@ func (s *Server) ingestEvents(w http.ResponseWriter, r *http.Request) (accepted 
 	sent := &ingestBody{from: r.Body, control: control, until: time.Now().Add(ingestTimeout)}
 	lines, done, err := decompress(sent, r.Header.Get("Content-Encoding"))
 	if err != nil {
-		return 0, unreadableEvents(err)
+		return 0, s.unreadableEvents(err)
 	}
 	defer done()
-	accepted, err = s.ingest(ctx, &boundedReader{from: lines, left: maxIngestBody}, r.Header.Get("Idempotency-Key"))
+	accepted, err = s.ingest(ctx, &boundedReader{from: lines, left: s.limits.Events}, r.Header.Get("Idempotency-Key"))
 	var known *models.Error
 	if err != nil && !errors.As(err, &known) {
-		return 0, unreadableEvents(err)
+		return 0, s.unreadableEvents(err)
 	}
 	return accepted, err
 }
@@ -106,14 +105,14 @@ func checkIngestType(h http.Header) *refusal {
 var errTooManyBytes = errors.New("over the limit")
 
 // unreadableEvents says why a body could not be read to its end.
-func unreadableEvents(err error) error {
+func (s *Server) unreadableEvents(err error) error {
 	var refused *refusal
 	switch {
 	case errors.As(err, &refused):
 		return refused
 	case errors.Is(err, errTooManyBytes):
 		return &refusal{status: http.StatusRequestEntityTooLarge, err: models.Errorf(models.TooComplex,
-			"a request may have %d bytes of events, decompressed: send several", maxIngestBody)}
+			"a request may have %d bytes of events, decompressed: send several", s.limits.Events)}
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return refuse(http.StatusBadRequest, "the zstd window may have %d bytes", maxIngestWindow)
 	default:

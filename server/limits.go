@@ -33,6 +33,7 @@ type Limits struct {
 	Objects     int           // fields that have fields, whatever the length of lists: a bound on statements; 300
 	Cost        int           // values that the answer can have, lists counted by first, last or ids; 500,000
 	Errors      int           // errors in one answer; 20
+	Events      int64         // bytes of a request's workload events, decompressed; 256 MiB
 	Timeout     time.Duration // for a query over HTTP; 30 s
 }
 
@@ -51,6 +52,7 @@ func (l Limits) withDefaults() Limits {
 		Objects:     cmp.Or(l.Objects, 300),
 		Cost:        cmp.Or(l.Cost, 500_000),
 		Errors:      cmp.Or(l.Errors, 20),
+		Events:      cmp.Or(l.Events, 256<<20),
 		Timeout:     cmp.Or(l.Timeout, 30*time.Second),
 	}
 }

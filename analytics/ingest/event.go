@@ -68,8 +68,14 @@ type reader struct {
 	unquoted []byte // texts with escapes, undone
 }
 
-func newReader(viewer models.Viewer, now time.Time) *reader {
-	r := &reader{viewer: viewer, now: now}
+// of makes the reader one of what a viewer sends now.
+func (r *reader) of(viewer models.Viewer, now time.Time) *reader {
+	r.viewer, r.now = viewer, now
+	return r
+}
+
+func newReader() *reader {
+	r := &reader{}
 	r.decoder = jsontext.NewDecoder(&r.line)
 	return r
 }

@@ -27,16 +27,16 @@ import (
 
 // Config says where events go, and within which bounds.
 type Config struct {
-	URL    string        // of ClickHouse: http://user:password@host:port/database, or clickhouse://
-	Dir    string        // the spool, which belongs to one process at a time
-	Limit  int64         // bytes that the spool may take; 1 GiB unless set
-	Linger time.Duration // how long few events wait for others, so that ClickHouse gets few inserts; 250 ms unless set
-	Log    *slog.Logger  // nil discards
+	URL       string        // of ClickHouse: http://user:password@host:port/database, or clickhouse://
+	Dir       string        // the spool, which belongs to one process at a time
+	Limit     int64         // bytes that the spool may take; 1 GiB unless set
+	Linger    time.Duration // how long few events wait for others, so that ClickHouse gets few inserts; 250 ms unless set
+	BlockRows int           // what ClickHouse inserts at once, and what a request holds in memory; 50,000 events unless set
+	Log       *slog.Logger  // nil discards
 }
 
 const (
-	// blockRows and blockBytes bound a block: what ClickHouse inserts at once, and what a request holds in memory.
-	blockRows  = 50_000
+	// blockBytes bounds a block beside its rows.
 	blockBytes = 16 << 20
 	// directRows is from when on a request is not worth being joined with others in one file.
 	directRows = 2_000
@@ -50,12 +50,13 @@ const (
 
 // Ingester takes events in, and writes them to ClickHouse while Run runs.
 type Ingester struct {
-	conn     driver.Conn
-	spool    *spool
-	linger   time.Duration
-	log      *slog.Logger
-	activity *activity
-	queue    *queue
+	conn      driver.Conn
+	spool     *spool
+	linger    time.Duration
+	blockRows int
+	log       *slog.Logger
+	activity  *activity
+	queue     *queue
 
 	small struct {
 		sync.Mutex
@@ -65,7 +66,8 @@ type Ingester struct {
 
 	accepted, written, rejected atomic.Int64
 	failures                    atomic.Int64
-	blocks                      sync.Pool // of eventTable
+	blocks                      sync.Pool // of *block, of eventTable
+	readers                     sync.Pool // of *lineReader
 }
 
 // New opens the spool. It fails when another process has it, and does not connect to ClickHouse: that may be away, and come back.
@@ -82,9 +84,11 @@ func New(cfg Config) (*Ingester, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	i := &Ingester{
-		conn: conn, spool: s, linger: cmp.Or(cfg.Linger, 250*time.Millisecond), log: cfg.Log, activity: newActivity(), queue: newQueue(),
+		conn: conn, spool: s, linger: cmp.Or(cfg.Linger, 250*time.Millisecond), blockRows: cmp.Or(cfg.BlockRows, 50_000), log: cfg.Log,
+		activity: newActivity(), queue: newQueue(),
 	}
 	i.blocks.New = func() any { return newBlock(eventTable) }
+	i.readers.New = func() any { return &lineReader{bufio.NewReaderSize(nil, MaxLine+1), newReader()} }
 	batches, groups, err := s.recover()
 	if err != nil {
 		return nil, errors.Join(err, i.Close())
@@ -121,7 +125,7 @@ func (i *Ingester) Record(ctx context.Context, events []*models.EventInput, key 
 	}
 	batch := i.intake(identity)
 	defer batch.close()
-	in := newReader(viewer, time.Now())
+	in := newReader().of(viewer, time.Now())
 	for n, input := range events {
 		e, err := in.readInput(input)
 		if err != nil {
@@ -147,10 +151,15 @@ func (i *Ingester) RecordLines(ctx context.Context, lines io.Reader, key string)
 	}
 	batch := i.intake(identity)
 	defer batch.close()
-	in := newReader(viewer, time.Now())
-	buffered := bufio.NewReaderSize(lines, MaxLine+1)
+	from := i.readers.Get().(*lineReader)
+	defer func() {
+		from.Reset(nil)
+		i.readers.Put(from)
+	}()
+	from.Reset(lines)
+	in := from.of(viewer, time.Now())
 	for place, ended := 1, false; !ended; place++ {
-		line, err := buffered.ReadSlice('\n')
+		line, err := from.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
 			ended = true
@@ -175,6 +184,12 @@ func (i *Ingester) RecordLines(ctx context.Context, lines io.Reader, key string)
 		}
 	}
 	return batch.commit(ctx)
+}
+
+// lineReader is what reading a request takes.
+type lineReader struct {
+	*bufio.Reader
+	*reader
 }
 
 // sender is who sends, and the identity of a batch with a key: the same for the same user and key in every process.
@@ -209,9 +224,23 @@ type intake struct {
 }
 
 func (i *Ingester) intake(identity string) *intake {
+	return &intake{Ingester: i, identity: identity, block: i.blank()}
+}
+
+// blank is an empty block of events, which may have been used before.
+func (i *Ingester) blank() *block {
 	b := i.blocks.Get().(*block)
 	b.reset()
-	return &intake{Ingester: i, identity: identity, block: b}
+	return b
+}
+
+// recycle takes blocks that nobody will look at again.
+func (i *Ingester) recycle(blocks ...*block) {
+	for _, b := range blocks {
+		if b.table == eventTable {
+			i.blocks.Put(b)
+		}
+	}
 }
 
 // refuse notes what is wrong with an event; false when enough has been noted.
@@ -235,7 +264,7 @@ func (in *intake) put(e *event) error {
 	}
 	in.block.putEvent(e)
 	in.rows++
-	if in.block.rows < blockRows && in.block.size() < blockBytes {
+	if in.block.rows < in.blockRows && in.block.size() < blockBytes {
 		return nil
 	}
 	err := in.spill()
@@ -295,7 +324,7 @@ func (in *intake) close() {
 		in.draft.discard()
 	}
 	if in.block != nil {
-		in.blocks.Put(in.block)
+		in.recycle(in.block)
 	}
 }
 
@@ -309,13 +338,13 @@ type gathering struct {
 // gather returns when the block's rows are durable.
 func (i *Ingester) gather(b *block) error {
 	i.small.Lock()
-	if g := i.small.gathering; g != nil && g.block.rows+b.rows <= blockRows && g.block.size()+b.size() <= blockBytes {
+	if g := i.small.gathering; g != nil && g.block.rows+b.rows <= i.blockRows && g.block.size()+b.size() <= blockBytes {
 		g.block.join(b)
 		i.small.Unlock()
 		<-g.done
 		return g.err
 	}
-	g := &gathering{block: newBlock(b.table), done: make(chan struct{})}
+	g := &gathering{block: i.blank(), done: make(chan struct{})}
 	g.block.join(b)
 	i.small.gathering = g
 	i.small.Unlock()
@@ -346,7 +375,9 @@ func (i *Ingester) write(b *block) error {
 	if err != nil {
 		return err
 	}
-	i.queue.hold(written, b)
+	if !i.queue.hold(written, b) {
+		i.recycle(b)
+	}
 	i.queue.add(written)
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 
 const patience = 30 * time.Second
 
-// bench is an Ingester with databases of its own.
+// rig is an Ingester with databases of its own.
 type rig struct {
 	*ingest.Ingester
 	db  *sql.DB
@@ -37,10 +37,19 @@ func setup(t *testing.T, change ...func(*ingest.Config)) *rig {
 	t.Helper()
 	databases := testdb.New(t)
 	r := &rig{db: databases.ClickHouse(t), log: &lockedBuffer{}}
-	r.cfg = ingest.Config{URL: databases.ClickHouseURL, Dir: filepath.Join(t.TempDir(), "spool"), Linger: time.Millisecond, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+	r.cfg = ingest.Config{URL: databases.ClickHouseURL, Dir: filepath.Join(t.TempDir(), "spool"), Linger: time.Millisecond, BlockRows: 3000, Log: slog.New(slog.NewTextHandler(r.log, nil))}
 	for _, c := range change {
 		c(&r.cfg)
 	}
+	r.open(t)
+	return r
+}
+
+// spooling is an Ingester from which nothing goes to ClickHouse.
+func spooling(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{log: &lockedBuffer{}}
+	r.cfg = ingest.Config{URL: "http://127.0.0.1:1/nowhere", Dir: filepath.Join(t.TempDir(), "spool"), Log: slog.New(slog.NewTextHandler(r.log, nil))}
 	r.open(t)
 	return r
 }
@@ -172,7 +181,7 @@ func TestTheGraphsEventsAreThoseOfLines(t *testing.T) {
 
 func TestRecordRefuses(t *testing.T) {
 	t.Parallel()
-	r := setup(t)
+	r := spooling(t)
 	ok := `{"workload_id":"w"}`
 	for text, want := range map[string]string{
 		``:                                      "there are no events",
@@ -239,7 +248,7 @@ func TestRecordRefuses(t *testing.T) {
 
 func TestNoMoreThanTwentyMistakesAreTold(t *testing.T) {
 	t.Parallel()
-	r := setup(t)
+	r := spooling(t)
 	_, err := r.RecordLines(as(t, 1), strings.NewReader(strings.Repeat("{}\n", 100)), "")
 	var told *models.EventErrors
 	require.ErrorAs(t, err, &told)
@@ -251,7 +260,7 @@ func TestNoMoreThanTwentyMistakesAreTold(t *testing.T) {
 func TestEventsOfAllSizesOfRequestsCountOnce(t *testing.T) {
 	t.Parallel()
 	r := setup(t).start(t)
-	const requests, each, large = 40, 25, 60_000
+	const requests, each, large = 40, 25, 7_500
 	var all sync.WaitGroup
 	for n := range requests {
 		all.Go(func() {
@@ -290,11 +299,11 @@ func TestALargeRequestWithAKeyCountsOnce(t *testing.T) {
 	t.Parallel()
 	r := setup(t).start(t)
 	for range 2 {
-		_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(0, 120_000)), "key")
+		_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(0, 7_500)), "key")
 		require.NoError(t, err)
 	}
 	r.written(t)
-	r.exactly(t, 120_000)
+	r.exactly(t, 7_500)
 }
 
 func TestTheSpoolIsReplayed(t *testing.T) {
@@ -304,7 +313,7 @@ func TestTheSpoolIsReplayed(t *testing.T) {
 		_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(n*10, 10)), "")
 		require.NoError(t, err)
 	}
-	_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(300, 70_000)), "")
+	_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(300, 7_000)), "")
 	require.NoError(t, err)
 	require.EqualValues(t, 31, r.Stats().Files)
 	require.NoError(t, os.WriteFile(filepath.Join(r.cfg.Dir, "tmp", "batch-1"), []byte("unfinished"), 0o600))
@@ -313,12 +322,12 @@ func TestTheSpoolIsReplayed(t *testing.T) {
 	require.EqualValues(t, 31, r.Stats().Files)
 	require.NoFileExists(t, filepath.Join(r.cfg.Dir, "tmp", "batch-1"))
 	r.start(t).written(t)
-	r.exactly(t, 70_300)
+	r.exactly(t, 7_300)
 }
 
 func TestASpoolHasOneProcess(t *testing.T) {
 	t.Parallel()
-	r := setup(t)
+	r := spooling(t)
 	_, err := ingest.New(r.cfg)
 	require.EqualError(t, err, fmt.Sprintf("the spool %s is in use by another netra (process %d): give each its own directory", r.cfg.Dir, os.Getpid()))
 }
@@ -334,7 +343,7 @@ func TestAFullSpoolRefuses(t *testing.T) {
 		accepted += n
 	}
 	require.Equal(t, models.AnalyticsUnavailable, models.CodeOf(err))
-	_, err = r.RecordLines(as(t, 1), strings.NewReader(lines(0, 60_000)), "")
+	_, err = r.RecordLines(as(t, 1), strings.NewReader(lines(0, 7_000)), "")
 	require.Equal(t, models.AnalyticsUnavailable, models.CodeOf(err))
 	require.EqualValues(t, 2, r.Stats().Refusals)
 	entries, err := os.ReadDir(filepath.Join(r.cfg.Dir, "tmp"))
@@ -349,7 +358,7 @@ func TestAFullSpoolRefuses(t *testing.T) {
 func TestACorruptFileIsPutAsideAndHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
-	_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(0, 5000)), "")
+	_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(0, 2900)), "")
 	require.NoError(t, err)
 	names, err := filepath.Glob(filepath.Join(r.cfg.Dir, "queue", "*.events"))
 	require.NoError(t, err)
@@ -364,7 +373,7 @@ func TestACorruptFileIsPutAsideAndHoldsNothingUp(t *testing.T) {
 	require.NoError(t, err)
 	r.start(t).written(t)
 	r.exactly(t, 2500)
-	require.EqualValues(t, 5000, r.Stats().Rejected)
+	require.EqualValues(t, 2900, r.Stats().Rejected)
 	require.FileExists(t, filepath.Join(r.cfg.Dir, "rejected", filepath.Base(names[0])))
 	require.Contains(t, r.log.String(), "level=ERROR")
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ type spool struct {
 	log    *slog.Logger
 	zip    *zstd.Encoder
 	unzip  *zstd.Decoder
+	papers sync.Pool    // of *paper
 	used   atomic.Int64 // bytes in tmp and queue, by weight
 	files  atomic.Int64
 	failed atomic.Int64 // bytes in rejected
@@ -173,13 +175,14 @@ func weightOf(size int64) int64 { return max(size, minWeight) }
 
 // draft is a batch that is being written. Either commit or discard ends it.
 type draft struct {
-	spool  *spool
-	file   *os.File
-	batch  *batch
-	size   int64
-	packed []byte
-	raw    []byte
+	spool *spool
+	file  *os.File
+	batch *batch
+	size  int64
 }
+
+// paper is what a block is written on before it is in its file.
+type paper struct{ raw, packed []byte }
 
 // begin fails with errFull.
 func (s *spool) begin(t *table, identity string, now time.Time) (*draft, error) {
@@ -214,15 +217,20 @@ func (d *draft) write(data []byte) error {
 
 // add writes a block. It fails with errFull.
 func (d *draft) add(b *block) error {
-	d.raw = b.marshal(d.raw[:0])
-	d.packed = d.spool.zip.EncodeAll(d.raw, append(d.packed[:0], 0, 0, 0, 0))
-	binary.LittleEndian.PutUint32(d.packed, uint32(len(d.packed)-4))
-	if d.spool.used.Load()+int64(len(d.packed)) > d.spool.limit {
+	p, _ := d.spool.papers.Get().(*paper)
+	if p == nil {
+		p = &paper{}
+	}
+	defer d.spool.papers.Put(p)
+	p.raw = b.marshal(p.raw[:0])
+	p.packed = d.spool.zip.EncodeAll(p.raw, append(p.packed[:0], 0, 0, 0, 0))
+	binary.LittleEndian.PutUint32(p.packed, uint32(len(p.packed)-4))
+	if d.spool.used.Load()+int64(len(p.packed)) > d.spool.limit {
 		return errFull
 	}
 	d.batch.rows += b.rows
 	d.batch.blocks++
-	return d.write(d.packed)
+	return d.write(p.packed)
 }
 
 // commit makes the batch durable and part of the queue. After an error it may or may not be there after a crash of the machine.

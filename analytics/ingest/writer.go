@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"bytes"
 
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -265,6 +264,9 @@ func (i *Ingester) ship(ctx context.Context) {
 		switch {
 		case err == nil:
 			i.queue.done(s)
+			for _, b := range s.batches {
+				i.recycle(b.held...)
+			}
 			i.queue.back()
 		case ctx.Err() != nil:
 			i.queue.retry(s)
@@ -335,6 +337,9 @@ func (i *Ingester) send(ctx context.Context, s *shipment) error {
 		s.sent++
 		i.written.Add(int64(blocks[n].rows))
 	}
+	if s.group {
+		i.recycle(blocks...)
+	}
 	for _, b := range s.batches {
 		if err := i.spool.remove(b); err != nil {
 			return err
@@ -351,7 +356,10 @@ func (i *Ingester) prepare(ctx context.Context, s *shipment) ([]*block, error) {
 	if !s.group && len(s.batches) == 1 {
 		return i.spool.load(s.batches[0])
 	}
-	joined := newBlock(s.batches[0].table)
+	joined := i.blank()
+	if t := s.batches[0].table; t != eventTable {
+		joined = newBlock(t)
+	}
 	var unreadable []*batch
 	for _, b := range s.batches {
 		blocks, err := i.spool.load(b)
@@ -390,6 +398,8 @@ func (i *Ingester) insert(ctx context.Context, b *block, token string, attempts 
 		"insert_deduplicate":         "1",
 		"insert_deduplication_token": token,
 		"deduplicate_blocks_in_dependent_materialized_views": "1",
+		// A distributed table would otherwise answer before the shards have anything.
+		"distributed_foreground_insert": "1",
 		// One block stays one: a token is of a block.
 		"max_insert_threads":          "1",
 		"min_insert_block_size_rows":  "1048576",
