@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	maxIngestWindow = 8 << 20   // bytes that a zstd frame may need to be kept while it is read; RFC 9659 asks for as much
-	maxIngestAtOnce = 64        // requests
+	maxIngestWindow = 8 << 20 // bytes that a zstd frame may need to be kept while it is read; RFC 9659 asks for as much
+	maxIngestAtOnce = 64      // requests
 	ingestIdle      = 20 * time.Second
 	ingestTimeout   = 5 * time.Minute
 )
