@@ -325,6 +325,52 @@ func TestTheSpoolIsReplayed(t *testing.T) {
 	r.exactly(t, 7_300)
 }
 
+func TestAGroupThatACrashLeftIsOneInsert(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	for n := range 3 {
+		_, err := r.RecordLines(as(t, 1), strings.NewReader(lines(n*10, 10)), "")
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.Close())
+	queue := filepath.Join(r.cfg.Dir, "queue")
+	kept := map[string][]byte{}
+	var names string
+	entries, err := os.ReadDir(queue)
+	require.NoError(t, err)
+	require.Len(t, entries, 3)
+	for _, entry := range entries {
+		kept[entry.Name()], err = os.ReadFile(filepath.Join(queue, entry.Name()))
+		require.NoError(t, err)
+		names += entry.Name() + "\n"
+	}
+	kept["0123.group"] = []byte(names)
+	leave := func(left map[string][]byte) {
+		for name, content := range left {
+			require.NoError(t, os.WriteFile(filepath.Join(queue, name), content, 0o600))
+		}
+		r.open(t)
+	}
+	for range 2 { // as before and after its insert
+		leave(kept)
+		require.EqualValues(t, 3, r.Stats().Files)
+		stop := r.run()
+		r.written(t)
+		stop()
+		r.exactly(t, 30)
+	}
+	for name := range kept { // and after the first of its batches was removed
+		if name != "0123.group" {
+			delete(kept, name)
+			break
+		}
+	}
+	leave(kept)
+	require.Zero(t, r.Stats().Files)
+	require.Empty(t, func() []string { names, _ := filepath.Glob(filepath.Join(queue, "*")); return names }())
+	r.exactly(t, 30)
+}
+
 func TestASpoolHasOneProcess(t *testing.T) {
 	t.Parallel()
 	r := spooling(t)

@@ -365,7 +365,8 @@ func (s *spool) read(from io.Reader, t *table) ([]*block, error) {
 	}
 }
 
-// group makes durable that these batches are one insert, whatever happens until it has worked. It gives the group's identity.
+// group makes durable that these batches are one insert, whatever happens until it has worked. It gives the group's identity, or fails with errFull
+// on a disk that has no room.
 func (s *spool) group(batches []*batch) (identity string, err error) {
 	identity = newIdentity()
 	var names strings.Builder
@@ -374,7 +375,7 @@ func (s *spool) group(batches []*batch) (identity string, err error) {
 	}
 	file, err := os.CreateTemp(filepath.Join(s.dir, tmpDir), "group-")
 	if err != nil {
-		return "", fmt.Errorf("begin a group: %w", err)
+		return "", full(fmt.Errorf("begin a group: %w", err))
 	}
 	_, err = file.WriteString(names.String())
 	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
@@ -386,7 +387,7 @@ func (s *spool) group(batches []*batch) (identity string, err error) {
 	if err != nil {
 		_ = os.Remove(file.Name())                      // one of the two is there
 		_ = os.Remove(s.queued(identity + groupSuffix)) // and nothing was inserted under that name
-		return "", fmt.Errorf("write a group: %w", err)
+		return "", full(fmt.Errorf("write a group: %w", err))
 	}
 	return identity, nil
 }

@@ -113,6 +113,15 @@ func (q *queue) leaveOut(s *shipment, batches []*batch) {
 	s.batches = slices.DeleteFunc(s.batches, func(b *batch) bool { return slices.Contains(batches, b) })
 }
 
+// sendFirst leaves a shipment its first batch, and puts the others back where they were.
+func (q *queue) sendFirst(s *shipment) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.fresh = slices.Insert(q.fresh, 0, s.batches[1:]...)
+	s.batches, s.identity = s.batches[:1:1], s.batches[0].identity
+	q.wake()
+}
+
 func (q *queue) away(until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -380,6 +389,11 @@ func (i *Ingester) prepare(ctx context.Context, s *shipment) ([]*block, error) {
 	}
 	if !s.group {
 		identity, err := i.spool.group(s.batches)
+		if errors.Is(err, errFull) {
+			// Room comes from what is sent, so that must not need any.
+			i.queue.sendFirst(s)
+			return i.spool.load(s.batches[0])
+		}
 		if err != nil {
 			return nil, err
 		}

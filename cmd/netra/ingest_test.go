@@ -299,11 +299,15 @@ func TestIngestion_CountsEachAcknowledgedEventOnceWhateverIsKilled(t *testing.T)
 	require.GreaterOrEqual(t, count("SELECT count() FROM workload_events"), uint64(acknowledged.Load()))
 	const facts = "SELECT arraySort(groupArray(concat(toString(user_id), ' ', metric, ' ', toString(n), ' ', toString(total)))) FROM "
 	fromEvents := facts + "(SELECT user_id, metrics.name AS metric, count() AS n, sum(metrics.value) AS total FROM workload_events ARRAY JOIN metrics GROUP BY ALL)"
-	fromAggregates := facts + "(SELECT user_id, metric_name AS metric, sum(event_count) AS n, sum(total_value) AS total FROM aggregated_metrics GROUP BY ALL)"
 	list := func(query string) (l []string) {
 		require.NoError(t, engines.clickhouse.QueryRowContext(t.Context(), query).Scan(&l), query)
 		return l
 	}
-	require.Equal(t, list(fromEvents), list(fromAggregates), "the aggregates count what the events say")
+	want := list(fromEvents)
+	for _, table := range []string{"aggregated_metrics", "metrics_15m", "metrics_1d", "metric_dimensions"} {
+		require.Equal(t, want, list(facts+"(SELECT user_id, metric_name AS metric, sum(event_count) AS n, sum(total_value) AS total FROM "+table+" GROUP BY ALL)"),
+			"%s counts what the events say", table)
+	}
+	require.Equal(t, 2*count("SELECT count() FROM workload_events"), count("SELECT sum(event_count) FROM metric_bins"))
 	require.EqualValues(t, len(promised[0])*size+len(promised[2])*size, count("SELECT count() FROM workload_events WHERE user_id = (SELECT min(user_id) FROM workload_events)"), "what was sent again with its key counts once")
 }
