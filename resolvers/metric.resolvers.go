@@ -14,11 +14,11 @@ import (
 )
 
 func (r *userResolver) Metrics(ctx context.Context, obj *models.User, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
-	question, err := analytics.NewSummaries(rangeArg, names)
+	question, err := analytics.NewMetrics(rangeArg, names, true, false)
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Value(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, func(batch context.Context, users []int) (map[int][]*models.MetricSummary, error) {
-		return r.Analytics.Summaries(batch, users, question)
+	return loaders.Value(ctx, r.Loaders, obj.Cohort(), obj.Subject(), func(batch context.Context, users []models.Subject) (map[models.Subject][]*models.MetricSummary, error) {
+		return r.Analytics.Metrics(batch, users, question)
 	})
 }

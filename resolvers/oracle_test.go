@@ -251,10 +251,9 @@ func (o oracleUser) Metrics(ctx context.Context, user *models.User, span models.
 	o.mu.Lock()
 	o.questions[responsePath(ctx)] = true
 	o.mu.Unlock()
-	from, to := span.From.Truncate(time.Hour), span.To.Add(time.Hour-1).Truncate(time.Hour)
 	summaries := []*models.MetricSummary{}
 	for _, e := range o.events {
-		if e.user != user.DatabaseID || e.at.Before(from) || !e.at.Before(to) || names != nil && !slices.Contains(names, e.metric) {
+		if e.user != user.DatabaseID || e.at.Before(span.From) || !e.at.Before(span.To) || names != nil && !slices.Contains(names, e.metric) {
 			continue
 		}
 		s, ok := find(summaries, func(s *models.MetricSummary) bool { return s.Metric == e.metric && s.Unit == e.unit })
