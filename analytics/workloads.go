@@ -3,6 +3,7 @@ package analytics
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -132,4 +133,69 @@ func (a *Analytics) Workloads(ctx context.Context, subjects []models.Subject) ([
 		return err
 	})
 	return workloads, err
+}
+
+// TopWorkloads asks which workloads have the most of a metric.
+type TopWorkloads struct {
+	values values
+	first  int
+}
+
+// NewTopWorkloads asks for the first workloads, 10 unless told. Without a unit it is about the one that most of a subject's values are in.
+// It fails with BadUserInput.
+func NewTopWorkloads(metric string, unit *string, span models.TimeRange, first *int) (TopWorkloads, error) {
+	values, err := oneMetric(metric, unit, span)
+	if err != nil {
+		return TopWorkloads{}, err
+	}
+	q := TopWorkloads{values, defaultTop}
+	if first != nil {
+		q.first = *first
+	}
+	if q.first < 1 || q.first > maxTop {
+		return TopWorkloads{}, models.Errorf(models.BadUserInput, "first: between 1 and %d", maxTop)
+	}
+	return q, nil
+}
+
+// SQL adds up the metric by workload, whole hours from aggregated_metrics and the ends from events.
+func (q TopWorkloads) SQL(in scope) (string, clickhouse.Parameters) {
+	times := times{q.values.parameters(nil)}
+	var parts []string
+	for _, part := range cover(settle(q.values.borders, summedByWorkload, in.now), summedByWorkload) {
+		if part.grain.size > 0 {
+			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, unit, event_count, total_value",
+				times.within(part)+q.values.chosen("metric_name", "unit")))
+		} else {
+			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value",
+				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit")))
+		}
+	}
+	return "SELECT tenant, subject, unit, sum(count) OVER (PARTITION BY tenant, subject, unit), user_id, workload_id FROM (" +
+		"SELECT tenant, subject, unit, user_id, workload_id, sum(event_count) AS count, sum(total_value) AS total" +
+		" FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY tenant, subject, unit, user_id, workload_id" +
+		") ORDER BY tenant, subject, unit, total DESC, user_id, workload_id LIMIT " + strconv.Itoa(q.first) + " BY tenant, subject, unit", times.parameters
+}
+
+// TopWorkloads answers for each subject with its workloads, the largest total first. It fails with AnalyticsUnavailable, Timeout or TooComplex.
+func (a *Analytics) TopWorkloads(ctx context.Context, subjects []models.Subject, question TopWorkloads) (map[models.Subject][]models.Workload, error) {
+	found := lists[models.Workload](subjects)
+	units := units[[]models.Workload]{}
+	err := a.ask(ctx, question, subjects, func(row row) error {
+		var unit, id string
+		var count uint64
+		var user uint32
+		subject, err := row.read(&unit, &count, &user, &id)
+		if err != nil {
+			return err
+		}
+		of := units.of(subject, unit, 0)
+		of.count = count
+		of.data = append(of.data, models.Workload{UserID: int(user), WorkloadID: id, Of: subject})
+		return nil
+	})
+	for subject, of := range units.largest() {
+		found[subject] = of.data
+	}
+	return found, err
 }
