@@ -155,7 +155,7 @@ func (g grain) step(borders []int64) string {
 	case g.size == 0:
 		return "roundDown(toUnixTimestamp64Milli(" + g.column + "), {borders:Array(Int64)})"
 	default:
-		return "roundDown(toUnixTimestamp(" + g.column + ") * 1000, {borders:Array(Int64)})"
+		return "roundDown(toInt64(toUnixTimestamp(" + g.column + ")) * 1000, {borders:Array(Int64)})"
 	}
 }
 

@@ -83,7 +83,7 @@ func TestMetricsSQL(t *testing.T) {
 		require.NoError(t, err)
 		text, parameters, err := a.SQL(ctx, question, alice)
 		require.NoError(t, err)
-		require.Contains(t, text, "roundDown(toUnixTimestamp(day) * 1000, {borders:Array(Int64)}) AS step FROM metrics_1d"+tenants+
+		require.Contains(t, text, "roundDown(toInt64(toUnixTimestamp(day)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_1d"+tenants+
 			"day >= fromUnixTimestamp({t1:Int64}) AND day < fromUnixTimestamp({t2:Int64})) GROUP BY")
 		require.Contains(t, text, "indexOf({borders:Array(Int64)}, step) AS number")
 		require.Equal(t, "["+millisOf(lately.Add(-day))+","+millisOf(lately)+","+millisOf(lately.Add(day))+"]", parameters["borders"])
