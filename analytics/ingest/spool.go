@@ -134,7 +134,7 @@ type batch struct {
 	table    *table
 	rows     int
 	blocks   int
-	keyed    bool // it is a batch of its own, by its sender's wish
+	alone    bool // it is never part of a group
 	weight   int64
 	since    time.Time
 	held     []*block // its blocks, where they are still in memory
@@ -147,9 +147,17 @@ func newIdentity() string {
 	return hex.EncodeToString(raw[:])
 }
 
-const keyMark = "k"
+// What an identity begins with when its batch is never part of a group: its sender gave it a key, or it has been sent alone.
+const (
+	keyMark   = "k"
+	aloneMark = "s"
+)
 
-func (b *batch) setName(s *spool) {
+func isAlone(identity string) bool {
+	return strings.HasPrefix(identity, keyMark) || strings.HasPrefix(identity, aloneMark)
+}
+
+func (b *batch) setName() {
 	b.name = fmt.Sprintf("%016x-%s-%d-%d%s", b.since.UnixNano(), b.identity, b.rows, b.blocks, suffixOf(b.table))
 }
 
@@ -167,7 +175,7 @@ func parseName(name string) (*batch, bool) {
 		return nil, false
 	}
 	return &batch{
-		name: name, identity: parts[1], table: t, rows: rows, blocks: blocks, keyed: strings.HasPrefix(parts[1], keyMark), since: time.Unix(0, at),
+		name: name, identity: parts[1], table: t, rows: rows, blocks: blocks, alone: blocks > 1 || isAlone(parts[1]), since: time.Unix(0, at),
 	}, true
 }
 
@@ -193,7 +201,7 @@ func (s *spool) begin(t *table, identity string, now time.Time) (*draft, error) 
 	if err != nil {
 		return nil, full(fmt.Errorf("begin a batch: %w", err))
 	}
-	d := &draft{spool: s, file: file, batch: &batch{table: t, identity: identity, keyed: strings.HasPrefix(identity, keyMark), since: now}}
+	d := &draft{spool: s, file: file, batch: &batch{table: t, identity: identity, alone: isAlone(identity), since: now}}
 	return d, d.write([]byte(header))
 }
 
@@ -244,7 +252,8 @@ func (d *draft) commit() (*batch, error) {
 		d.discard()
 		return nil, full(fmt.Errorf("close a batch: %w", err))
 	}
-	b.setName(s)
+	b.alone = b.alone || b.blocks > 1
+	b.setName()
 	if err := os.Rename(d.file.Name(), s.queued(b.name)); err != nil {
 		d.discard()
 		return nil, full(fmt.Errorf("queue a batch: %w", err))
@@ -390,6 +399,26 @@ func (s *spool) group(batches []*batch) (identity string, err error) {
 		return "", full(fmt.Errorf("write a group: %w", err))
 	}
 	return identity, nil
+}
+
+// separate makes durable that a batch is sent alone: after a crash it must not become part of a group, whose insert would have another token. It takes
+// no room on the disk.
+func (s *spool) separate(b *batch) error {
+	if b.alone {
+		return nil
+	}
+	renamed := *b
+	renamed.identity = aloneMark + b.identity
+	renamed.setName()
+	if err := os.Rename(s.queued(b.name), s.queued(renamed.name)); err != nil {
+		return fmt.Errorf("separate a batch: %w", err)
+	}
+	b.name, b.identity = renamed.name, renamed.identity
+	if err := s.sync(queueDir); err != nil {
+		return err
+	}
+	b.alone = true
+	return nil
 }
 
 // ungroup forgets a group whose batches are gone. They must be gone for good before: one that came back without its group would be sent again.

@@ -118,7 +118,7 @@ func (q *queue) sendFirst(s *shipment) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.fresh = slices.Insert(q.fresh, 0, s.batches[1:]...)
-	s.batches, s.identity = s.batches[:1:1], s.batches[0].identity
+	s.batches = s.batches[:1:1]
 	q.wake()
 }
 
@@ -207,12 +207,12 @@ func (q *queue) take(now time.Time, linger time.Duration) (s *shipment, wait tim
 // alike is how many batches at the front can be one insert, and whether more would not be.
 func (q *queue) alike() (n, rows int, whole bool) {
 	first := q.fresh[0]
-	if first.keyed || first.blocks > 1 {
+	if first.alone {
 		return 1, first.rows, true
 	}
 	size := int64(0)
 	for _, b := range q.fresh {
-		if n > 0 && (b.keyed || b.blocks > 1 || b.table != first.table || rows+b.rows > shipmentRows || size+b.weight > shipmentBytes/4) {
+		if n > 0 && (b.alone || b.table != first.table || rows+b.rows > shipmentRows || size+b.weight > shipmentBytes/4) {
 			return n, rows, true
 		}
 		n, rows, size = n+1, rows+b.rows, size+b.weight
@@ -363,7 +363,7 @@ func (i *Ingester) send(ctx context.Context, s *shipment) error {
 // prepare reads a shipment's blocks. Several batches become a group and one block; one that cannot be read does not become part of it.
 func (i *Ingester) prepare(ctx context.Context, s *shipment) ([]*block, error) {
 	if !s.group && len(s.batches) == 1 {
-		return i.spool.load(s.batches[0])
+		return i.single(s)
 	}
 	joined := i.blank()
 	if t := s.batches[0].table; t != eventTable {
@@ -392,7 +392,7 @@ func (i *Ingester) prepare(ctx context.Context, s *shipment) ([]*block, error) {
 		if errors.Is(err, errFull) {
 			// Room comes from what is sent, so that must not need any.
 			i.queue.sendFirst(s)
-			return i.spool.load(s.batches[0])
+			return i.single(s)
 		}
 		if err != nil {
 			return nil, err
@@ -400,6 +400,20 @@ func (i *Ingester) prepare(ctx context.Context, s *shipment) ([]*block, error) {
 		s.identity, s.group = identity, true
 	}
 	return []*block{joined}, nil
+}
+
+// single reads a shipment of one batch, which stays alone from now on.
+func (i *Ingester) single(s *shipment) ([]*block, error) {
+	b := s.batches[0]
+	blocks, err := i.spool.load(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.spool.separate(b); err != nil {
+		return nil, err
+	}
+	s.identity = b.identity
+	return blocks, nil
 }
 
 // insert sends a block. ClickHouse forgets what it is sent again under the same token, in each partition of the table and of those that views fill
