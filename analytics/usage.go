@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"math"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -38,10 +39,10 @@ func (q Usage) SQL(in scope) (string, clickhouse.Parameters) { return q.values.s
 
 // Usage answers for each subject. It fails with AnalyticsUnavailable, Timeout or TooComplex.
 func (a *Analytics) Usage(ctx context.Context, subjects []models.Subject, question Usage) (map[models.Subject]*models.Usage, error) {
+	totals := make(map[models.Subject]map[string]float64, len(subjects)) // by metric
 	found := make(map[models.Subject]*models.Usage, len(subjects))
-	latency := make(map[models.Subject]float64, len(subjects)) // in ms, together
 	for _, subject := range subjects {
-		found[subject] = new(models.Usage)
+		totals[subject], found[subject] = map[string]float64{}, new(models.Usage)
 	}
 	err := a.ask(ctx, question, subjects, func(row row) error {
 		var metric, unit string
@@ -50,31 +51,29 @@ func (a *Analytics) Usage(ctx context.Context, subjects []models.Subject, questi
 		if err != nil {
 			return err
 		}
-		usage := found[subject]
-		switch metric {
-		case metricLatency:
-			usage.Requests += int64(sums.count)
-			latency[subject] += sums.total
-		case metricErrors:
-			usage.Errors += int64(sums.total)
-		case metricTokensInput:
-			usage.TokensInput += int64(sums.total)
-		case metricTokensOutput:
-			usage.TokensOutput += int64(sums.total)
-		case metricCost:
-			usage.CostUsd += sums.total
+		totals[subject][metric] += sums.total
+		if metric == metricLatency {
+			found[subject].Requests += int64(sums.count)
 		}
 		return nil
 	})
 	for subject, usage := range found {
+		total := totals[subject]
+		usage.Errors, usage.CostUsd = whole(total[metricErrors]), total[metricCost]
+		usage.TokensInput, usage.TokensOutput = whole(total[metricTokensInput]), whole(total[metricTokensOutput])
 		if usage.Requests > 0 {
-			rate := float64(usage.Errors) / float64(usage.Requests)
+			rate := total[metricErrors] / float64(usage.Requests)
 			usage.ErrorRate = &rate
 		}
-		if seconds := latency[subject] / 1000; seconds > 0 {
-			speed := float64(usage.TokensOutput) / seconds
+		if seconds := total[metricLatency] / 1000; seconds > 0 {
+			speed := total[metricTokensOutput] / seconds
 			usage.TokensPerSecond = &speed
 		}
 	}
 	return found, err
+}
+
+// whole rounds a total of what should have been counted in whole numbers.
+func whole(total float64) int64 {
+	return int64(math.Round(min(max(total, -1<<53), 1<<53)))
 }
