@@ -135,7 +135,7 @@ const eventColumns = "user_id, event_id, timestamp, workload_id, event_type, eve
 	" metrics.name, metrics.value, metrics.unit, dimensions, metadata"
 
 // SQL reads from the list's end for a single subject: ClickHouse stops as soon as the page is full. For many it would read all columns of all
-// their events, so the pages' keys are found first.
+// their events, so the pages' times are found first. That the last of them may be many events' does no harm: the page is cut afterwards.
 func (q Events) SQL(in scope) (string, clickhouse.Parameters) {
 	where, parameters := q.condition(in)
 	where += q.within
@@ -153,8 +153,9 @@ func (q Events) SQL(in scope) (string, clickhouse.Parameters) {
 		where += inTableOrder + " LIMIT " + limit
 	default:
 		page := " LIMIT " + limit + " BY tenant, subject"
-		where += " AND (user_id, timestamp, event_id) IN (SELECT user_id, timestamp, event_id FROM (" +
-			in.from(workloadEvents, "user_id, timestamp, event_id", where+inTableOrder+page) + ")" + inTableOrder + page + ")"
+		inTableOrder = " ORDER BY user_id" + direction + ", timestamp" + direction
+		where += " AND (user_id, timestamp) IN (SELECT user_id, timestamp FROM (" +
+			in.from(workloadEvents, "user_id, timestamp", where+inTableOrder+page) + ")" + inTableOrder + page + ")"
 	}
 	return "SELECT tenant, subject, " + eventColumns + " FROM (" + in.from(workloadEvents, eventColumns, where) +
 		") ORDER BY tenant, subject, " + position + " LIMIT " + limit + " BY tenant, subject", parameters
