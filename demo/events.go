@@ -69,24 +69,30 @@ func (w workload) dimensions(more ...[2]string) dimensions {
 }
 
 var (
-	callNames = []string{"latency_ms", "tokens_input", "tokens_output", "cost_usd"}
-	callUnits = []string{"ms", "tokens", "tokens", "usd"}
-	toolNames = []string{"latency_ms", "rows_read"}
-	toolUnits = []string{"ms", "rows"}
-	timeNames = []string{"duration_ms"}
-	timeUnits = []string{"ms"}
+	callNames   = []string{"latency_ms", "tokens_input", "tokens_output", "cost_usd"}
+	callUnits   = []string{"ms", "tokens", "tokens", "usd"}
+	failedNames = append(callNames[:len(callNames):len(callNames)], "errors")
+	failedUnits = append(callUnits[:len(callUnits):len(callUnits)], "")
+	toolNames   = []string{"latency_ms", "rows_read"}
+	toolUnits   = []string{"ms", "rows"}
+	timeNames   = []string{"duration_ms"}
+	timeUnits   = []string{"ms"}
 )
 
 // call is one call of a language model.
 func (f *fiction) call(w workload, m model, at time.Time) event {
 	input, output := float64(int(f.about(700, 0.9))+20), float64(int(f.about(230, 0.7))+5)
-	return event{
+	e := event{
 		id: f.id(), at: at, of: w, typ: "metric", category: "compute",
 		metrics: metrics{callNames, callUnits, []float64{
 			float64(int(f.about(m.latency, 0.35) + output*2)), input, output, (input*m.input + output*m.output) / 1e6,
 		}},
 		dimensions: w.dimensions([2]string{"model", m.name}),
 	}
+	if f.IntN(40) == 0 || w.status == "failed" && f.IntN(4) == 0 {
+		e.metrics.names, e.metrics.units, e.metrics.values = failedNames, failedUnits, append(e.metrics.values, 1)
+	}
+	return e
 }
 
 // toolCall is one call of a tool.

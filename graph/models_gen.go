@@ -2,6 +2,10 @@
 
 package graph
 
+// Where writing begins. Each field takes one `input` and answers a payload with `userErrors`: what is wrong with the input, for the person who gave it.
+type Mutation struct {
+}
+
 // Where reading begins.
 type Query struct {
 }

@@ -24,18 +24,48 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
 	Message() MessageResolver
+	Mutation() MutationResolver
+	Platform() PlatformResolver
 	Query() QueryResolver
 	Run() RunResolver
 	RunStatusChange() RunStatusChangeResolver
 	Subscription() SubscriptionResolver
 	Thread() ThreadResolver
 	User() UserResolver
+	Workload() WorkloadResolver
+	WorkloadEvent() WorkloadEventResolver
 }
 
 type DirectiveRoot struct {
 }
 
 type ComplexityRoot struct {
+	ActiveUsers struct {
+		Count func(childComplexity int) int
+		Date  func(childComplexity int) int
+	}
+
+	ActivityDay struct {
+		Action            func(childComplexity int) int
+		AverageDurationMs func(childComplexity int) int
+		Count             func(childComplexity int) int
+		Date              func(childComplexity int) int
+		TotalDurationMs   func(childComplexity int) int
+	}
+
+	EventMetric struct {
+		Name  func(childComplexity int) int
+		Unit  func(childComplexity int) int
+		Value func(childComplexity int) int
+	}
+
+	HistogramBucket struct {
+		Count func(childComplexity int) int
+		From  func(childComplexity int) int
+		To    func(childComplexity int) int
+		Unit  func(childComplexity int) int
+	}
+
 	Message struct {
 		Content    func(childComplexity int) int
 		CreatedAt  func(childComplexity int) int
@@ -60,18 +90,50 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
-	MetricSummary struct {
+	MetricPoint struct {
 		Average func(childComplexity int) int
 		Count   func(childComplexity int) int
+		From    func(childComplexity int) int
 		Max     func(childComplexity int) int
-		Metric  func(childComplexity int) int
 		Min     func(childComplexity int) int
 		P50     func(childComplexity int) int
 		P90     func(childComplexity int) int
 		P95     func(childComplexity int) int
 		P99     func(childComplexity int) int
+		To      func(childComplexity int) int
 		Total   func(childComplexity int) int
 		Unit    func(childComplexity int) int
+	}
+
+	MetricSlice struct {
+		Average func(childComplexity int) int
+		Count   func(childComplexity int) int
+		Label   func(childComplexity int) int
+		Max     func(childComplexity int) int
+		Min     func(childComplexity int) int
+		Other   func(childComplexity int) int
+		Share   func(childComplexity int) int
+		Total   func(childComplexity int) int
+		Unit    func(childComplexity int) int
+	}
+
+	MetricSummary struct {
+		Average  func(childComplexity int) int
+		Count    func(childComplexity int) int
+		Max      func(childComplexity int) int
+		Metric   func(childComplexity int) int
+		Min      func(childComplexity int) int
+		P50      func(childComplexity int) int
+		P90      func(childComplexity int) int
+		P95      func(childComplexity int) int
+		P99      func(childComplexity int) int
+		Previous func(childComplexity int) int
+		Total    func(childComplexity int) int
+		Unit     func(childComplexity int) int
+	}
+
+	Mutation struct {
+		RecordEvents func(childComplexity int, input models.RecordEventsInput) int
 	}
 
 	PageInfo struct {
@@ -81,32 +143,68 @@ type ComplexityRoot struct {
 		StartCursor     func(childComplexity int) int
 	}
 
+	Platform struct {
+		ActiveUsers     func(childComplexity int, rangeArg models.TimeRange, step models.TimeStep) int
+		Activity        func(childComplexity int, rangeArg models.TimeRange) int
+		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
+		Events          func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) int
+		Histogram       func(childComplexity int, metric string, rangeArg models.TimeRange, buckets *int, unit *string) int
+		MetricSeries    func(childComplexity int, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) int
+		Metrics         func(childComplexity int, rangeArg models.TimeRange, names []string) int
+		RecentWorkloads func(childComplexity int, first *int, after *string, last *int, before *string) int
+		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
+		Usage           func(childComplexity int, rangeArg models.TimeRange) int
+	}
+
+	PreviousMetric struct {
+		Count func(childComplexity int) int
+		From  func(childComplexity int) int
+		Ratio func(childComplexity int) int
+		To    func(childComplexity int) int
+		Value func(childComplexity int) int
+	}
+
 	Query struct {
-		Message func(childComplexity int, id string) int
-		Node    func(childComplexity int, id string) int
-		Nodes   func(childComplexity int, ids []string) int
-		Run     func(childComplexity int, id string) int
-		Thread  func(childComplexity int, id string) int
-		User    func(childComplexity int, id string) int
-		Users   func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) int
-		Viewer  func(childComplexity int) int
+		Message  func(childComplexity int, id string) int
+		Node     func(childComplexity int, id string) int
+		Nodes    func(childComplexity int, ids []string) int
+		Platform func(childComplexity int) int
+		Run      func(childComplexity int, id string) int
+		Thread   func(childComplexity int, id string) int
+		User     func(childComplexity int, id string) int
+		Users    func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) int
+		Viewer   func(childComplexity int) int
+		Workload func(childComplexity int, id string) int
+	}
+
+	RecordEventsPayload struct {
+		Accepted   func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	Run struct {
-		AgentType    func(childComplexity int) int
-		CompletedAt  func(childComplexity int) int
-		CreatedAt    func(childComplexity int) int
-		DatabaseID   func(childComplexity int) int
-		ErrorMessage func(childComplexity int) int
-		ID           func(childComplexity int) int
-		InputData    func(childComplexity int) int
-		Metadata     func(childComplexity int) int
-		OutputData   func(childComplexity int) int
-		StartedAt    func(childComplexity int) int
-		Status       func(childComplexity int) int
-		Thread       func(childComplexity int) int
-		User         func(childComplexity int) int
-		Version      func(childComplexity int) int
+		AgentType       func(childComplexity int) int
+		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
+		CompletedAt     func(childComplexity int) int
+		CreatedAt       func(childComplexity int) int
+		DatabaseID      func(childComplexity int) int
+		ErrorMessage    func(childComplexity int) int
+		Events          func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) int
+		Histogram       func(childComplexity int, metric string, rangeArg models.TimeRange, buckets *int, unit *string) int
+		ID              func(childComplexity int) int
+		InputData       func(childComplexity int) int
+		Metadata        func(childComplexity int) int
+		MetricSeries    func(childComplexity int, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) int
+		Metrics         func(childComplexity int, rangeArg models.TimeRange, names []string) int
+		OutputData      func(childComplexity int) int
+		RecentWorkloads func(childComplexity int, first *int, after *string, last *int, before *string) int
+		StartedAt       func(childComplexity int) int
+		Status          func(childComplexity int) int
+		Thread          func(childComplexity int) int
+		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
+		Usage           func(childComplexity int, rangeArg models.TimeRange) int
+		User            func(childComplexity int) int
+		Version         func(childComplexity int) int
 	}
 
 	RunConnection struct {
@@ -135,16 +233,24 @@ type ComplexityRoot struct {
 	}
 
 	Thread struct {
-		CreatedAt  func(childComplexity int) int
-		DatabaseID func(childComplexity int) int
-		ID         func(childComplexity int) int
-		Messages   func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.MessageFilter, orderBy models.MessageOrder) int
-		Metadata   func(childComplexity int) int
-		Runs       func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) int
-		Status     func(childComplexity int) int
-		Title      func(childComplexity int) int
-		UpdatedAt  func(childComplexity int) int
-		User       func(childComplexity int) int
+		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
+		CreatedAt       func(childComplexity int) int
+		DatabaseID      func(childComplexity int) int
+		Events          func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) int
+		Histogram       func(childComplexity int, metric string, rangeArg models.TimeRange, buckets *int, unit *string) int
+		ID              func(childComplexity int) int
+		Messages        func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.MessageFilter, orderBy models.MessageOrder) int
+		Metadata        func(childComplexity int) int
+		MetricSeries    func(childComplexity int, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) int
+		Metrics         func(childComplexity int, rangeArg models.TimeRange, names []string) int
+		RecentWorkloads func(childComplexity int, first *int, after *string, last *int, before *string) int
+		Runs            func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) int
+		Status          func(childComplexity int) int
+		Title           func(childComplexity int) int
+		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
+		UpdatedAt       func(childComplexity int) int
+		Usage           func(childComplexity int, rangeArg models.TimeRange) int
+		User            func(childComplexity int) int
 	}
 
 	ThreadConnection struct {
@@ -159,23 +265,41 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	Usage struct {
+		CostUsd         func(childComplexity int) int
+		ErrorRate       func(childComplexity int) int
+		Errors          func(childComplexity int) int
+		Requests        func(childComplexity int) int
+		TokensInput     func(childComplexity int) int
+		TokensOutput    func(childComplexity int) int
+		TokensPerSecond func(childComplexity int) int
+	}
+
 	User struct {
-		CreatedAt     func(childComplexity int) int
-		DatabaseID    func(childComplexity int) int
-		Email         func(childComplexity int) int
-		ID            func(childComplexity int) int
-		IsActive      func(childComplexity int) int
-		IsSuperuser   func(childComplexity int) int
-		LastLoginAt   func(childComplexity int) int
-		Metadata      func(childComplexity int) int
-		Metrics       func(childComplexity int, rangeArg models.TimeRange, names []string) int
-		Name          func(childComplexity int) int
-		OauthID       func(childComplexity int) int
-		OauthProvider func(childComplexity int) int
-		Picture       func(childComplexity int) int
-		Runs          func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) int
-		Threads       func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.ThreadFilter, orderBy models.ThreadOrder) int
-		UpdatedAt     func(childComplexity int) int
+		Activity        func(childComplexity int, rangeArg models.TimeRange) int
+		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
+		CreatedAt       func(childComplexity int) int
+		DatabaseID      func(childComplexity int) int
+		Email           func(childComplexity int) int
+		Events          func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) int
+		Histogram       func(childComplexity int, metric string, rangeArg models.TimeRange, buckets *int, unit *string) int
+		ID              func(childComplexity int) int
+		IsActive        func(childComplexity int) int
+		IsSuperuser     func(childComplexity int) int
+		LastLoginAt     func(childComplexity int) int
+		Metadata        func(childComplexity int) int
+		MetricSeries    func(childComplexity int, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) int
+		Metrics         func(childComplexity int, rangeArg models.TimeRange, names []string) int
+		Name            func(childComplexity int) int
+		OauthID         func(childComplexity int) int
+		OauthProvider   func(childComplexity int) int
+		Picture         func(childComplexity int) int
+		RecentWorkloads func(childComplexity int, first *int, after *string, last *int, before *string) int
+		Runs            func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) int
+		Threads         func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.ThreadFilter, orderBy models.ThreadOrder) int
+		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
+		UpdatedAt       func(childComplexity int) int
+		Usage           func(childComplexity int, rangeArg models.TimeRange) int
 	}
 
 	UserConnection struct {
@@ -186,6 +310,65 @@ type ComplexityRoot struct {
 	}
 
 	UserEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	UserError struct {
+		Code    func(childComplexity int) int
+		Field   func(childComplexity int) int
+		Message func(childComplexity int) int
+	}
+
+	Workload struct {
+		Breakdown        func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
+		EventCount       func(childComplexity int) int
+		Events           func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) int
+		Histogram        func(childComplexity int, metric string, rangeArg models.TimeRange, buckets *int, unit *string) int
+		ID               func(childComplexity int) int
+		LastSeen         func(childComplexity int) int
+		MetricSeries     func(childComplexity int, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) int
+		Metrics          func(childComplexity int, rangeArg models.TimeRange, names []string) int
+		RecentWorkloads  func(childComplexity int, first *int, after *string, last *int, before *string) int
+		Run              func(childComplexity int) int
+		TopWorkloads     func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
+		UniqueEventTypes func(childComplexity int) int
+		Usage            func(childComplexity int, rangeArg models.TimeRange) int
+		User             func(childComplexity int) int
+		WorkloadID       func(childComplexity int) int
+	}
+
+	WorkloadConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	WorkloadEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	WorkloadEvent struct {
+		Dimensions    func(childComplexity int) int
+		EventCategory func(childComplexity int) int
+		EventID       func(childComplexity int) int
+		EventType     func(childComplexity int) int
+		Metadata      func(childComplexity int) int
+		Metrics       func(childComplexity int) int
+		Timestamp     func(childComplexity int) int
+		Workload      func(childComplexity int) int
+	}
+
+	WorkloadEventConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	WorkloadEventEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
 	}
@@ -204,6 +387,94 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 	ec := newExecutionContext(nil, e, nil)
 	_ = ec
 	switch typeName + "." + field {
+
+	case "ActiveUsers.count":
+		if e.ComplexityRoot.ActiveUsers.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActiveUsers.Count(childComplexity), true
+	case "ActiveUsers.date":
+		if e.ComplexityRoot.ActiveUsers.Date == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActiveUsers.Date(childComplexity), true
+
+	case "ActivityDay.action":
+		if e.ComplexityRoot.ActivityDay.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActivityDay.Action(childComplexity), true
+	case "ActivityDay.averageDurationMs":
+		if e.ComplexityRoot.ActivityDay.AverageDurationMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActivityDay.AverageDurationMs(childComplexity), true
+	case "ActivityDay.count":
+		if e.ComplexityRoot.ActivityDay.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActivityDay.Count(childComplexity), true
+	case "ActivityDay.date":
+		if e.ComplexityRoot.ActivityDay.Date == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActivityDay.Date(childComplexity), true
+	case "ActivityDay.totalDurationMs":
+		if e.ComplexityRoot.ActivityDay.TotalDurationMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ActivityDay.TotalDurationMs(childComplexity), true
+
+	case "EventMetric.name":
+		if e.ComplexityRoot.EventMetric.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventMetric.Name(childComplexity), true
+	case "EventMetric.unit":
+		if e.ComplexityRoot.EventMetric.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventMetric.Unit(childComplexity), true
+	case "EventMetric.value":
+		if e.ComplexityRoot.EventMetric.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EventMetric.Value(childComplexity), true
+
+	case "HistogramBucket.count":
+		if e.ComplexityRoot.HistogramBucket.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HistogramBucket.Count(childComplexity), true
+	case "HistogramBucket.from":
+		if e.ComplexityRoot.HistogramBucket.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HistogramBucket.From(childComplexity), true
+	case "HistogramBucket.to":
+		if e.ComplexityRoot.HistogramBucket.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HistogramBucket.To(childComplexity), true
+	case "HistogramBucket.unit":
+		if e.ComplexityRoot.HistogramBucket.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.HistogramBucket.Unit(childComplexity), true
 
 	case "Message.content":
 		if e.ComplexityRoot.Message.Content == nil {
@@ -298,6 +569,134 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MessageEdge.Node(childComplexity), true
 
+	case "MetricPoint.average":
+		if e.ComplexityRoot.MetricPoint.Average == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.Average(childComplexity), true
+	case "MetricPoint.count":
+		if e.ComplexityRoot.MetricPoint.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.Count(childComplexity), true
+	case "MetricPoint.from":
+		if e.ComplexityRoot.MetricPoint.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.From(childComplexity), true
+	case "MetricPoint.max":
+		if e.ComplexityRoot.MetricPoint.Max == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.Max(childComplexity), true
+	case "MetricPoint.min":
+		if e.ComplexityRoot.MetricPoint.Min == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.Min(childComplexity), true
+	case "MetricPoint.p50":
+		if e.ComplexityRoot.MetricPoint.P50 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.P50(childComplexity), true
+	case "MetricPoint.p90":
+		if e.ComplexityRoot.MetricPoint.P90 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.P90(childComplexity), true
+	case "MetricPoint.p95":
+		if e.ComplexityRoot.MetricPoint.P95 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.P95(childComplexity), true
+	case "MetricPoint.p99":
+		if e.ComplexityRoot.MetricPoint.P99 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.P99(childComplexity), true
+	case "MetricPoint.to":
+		if e.ComplexityRoot.MetricPoint.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.To(childComplexity), true
+	case "MetricPoint.total":
+		if e.ComplexityRoot.MetricPoint.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.Total(childComplexity), true
+	case "MetricPoint.unit":
+		if e.ComplexityRoot.MetricPoint.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricPoint.Unit(childComplexity), true
+
+	case "MetricSlice.average":
+		if e.ComplexityRoot.MetricSlice.Average == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Average(childComplexity), true
+	case "MetricSlice.count":
+		if e.ComplexityRoot.MetricSlice.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Count(childComplexity), true
+	case "MetricSlice.label":
+		if e.ComplexityRoot.MetricSlice.Label == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Label(childComplexity), true
+	case "MetricSlice.max":
+		if e.ComplexityRoot.MetricSlice.Max == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Max(childComplexity), true
+	case "MetricSlice.min":
+		if e.ComplexityRoot.MetricSlice.Min == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Min(childComplexity), true
+	case "MetricSlice.other":
+		if e.ComplexityRoot.MetricSlice.Other == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Other(childComplexity), true
+	case "MetricSlice.share":
+		if e.ComplexityRoot.MetricSlice.Share == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Share(childComplexity), true
+	case "MetricSlice.total":
+		if e.ComplexityRoot.MetricSlice.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Total(childComplexity), true
+	case "MetricSlice.unit":
+		if e.ComplexityRoot.MetricSlice.Unit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSlice.Unit(childComplexity), true
+
 	case "MetricSummary.average":
 		if e.ComplexityRoot.MetricSummary.Average == nil {
 			break
@@ -352,6 +751,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.MetricSummary.P99(childComplexity), true
+	case "MetricSummary.previous":
+		if e.ComplexityRoot.MetricSummary.Previous == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MetricSummary.Previous(childComplexity), true
 	case "MetricSummary.total":
 		if e.ComplexityRoot.MetricSummary.Total == nil {
 			break
@@ -364,6 +769,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.MetricSummary.Unit(childComplexity), true
+
+	case "Mutation.recordEvents":
+		if e.ComplexityRoot.Mutation.RecordEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_recordEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RecordEvents(childComplexity, args["input"].(models.RecordEventsInput)), true
 
 	case "PageInfo.endCursor":
 		if e.ComplexityRoot.PageInfo.EndCursor == nil {
@@ -389,6 +806,148 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "Platform.activeUsers":
+		if e.ComplexityRoot.Platform.ActiveUsers == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_activeUsers_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.ActiveUsers(childComplexity, args["range"].(models.TimeRange), args["step"].(models.TimeStep)), true
+	case "Platform.activity":
+		if e.ComplexityRoot.Platform.Activity == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_activity_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.Activity(childComplexity, args["range"].(models.TimeRange)), true
+	case "Platform.breakdown":
+		if e.ComplexityRoot.Platform.Breakdown == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_breakdown_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.Breakdown(childComplexity, args["metric"].(string), args["by"].(string), args["range"].(models.TimeRange), args["top"].(*int), args["unit"].(*string)), true
+	case "Platform.events":
+		if e.ComplexityRoot.Platform.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.Events(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.WorkloadEventFilter)), true
+	case "Platform.histogram":
+		if e.ComplexityRoot.Platform.Histogram == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_histogram_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.Histogram(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["buckets"].(*int), args["unit"].(*string)), true
+	case "Platform.metricSeries":
+		if e.ComplexityRoot.Platform.MetricSeries == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_metricSeries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.MetricSeries(childComplexity, args["name"].(string), args["range"].(models.TimeRange), args["step"].(models.TimeStep), args["timeZone"].(*string), args["unit"].(*string)), true
+	case "Platform.metrics":
+		if e.ComplexityRoot.Platform.Metrics == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_metrics_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.Metrics(childComplexity, args["range"].(models.TimeRange), args["names"].([]string)), true
+	case "Platform.recentWorkloads":
+		if e.ComplexityRoot.Platform.RecentWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_recentWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.RecentWorkloads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
+	case "Platform.topWorkloads":
+		if e.ComplexityRoot.Platform.TopWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_topWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.TopWorkloads(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["first"].(*int), args["unit"].(*string)), true
+	case "Platform.usage":
+		if e.ComplexityRoot.Platform.Usage == nil {
+			break
+		}
+
+		args, err := ec.field_Platform_usage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Platform.Usage(childComplexity, args["range"].(models.TimeRange)), true
+
+	case "PreviousMetric.count":
+		if e.ComplexityRoot.PreviousMetric.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PreviousMetric.Count(childComplexity), true
+	case "PreviousMetric.from":
+		if e.ComplexityRoot.PreviousMetric.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PreviousMetric.From(childComplexity), true
+	case "PreviousMetric.ratio":
+		if e.ComplexityRoot.PreviousMetric.Ratio == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PreviousMetric.Ratio(childComplexity), true
+	case "PreviousMetric.to":
+		if e.ComplexityRoot.PreviousMetric.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PreviousMetric.To(childComplexity), true
+	case "PreviousMetric.value":
+		if e.ComplexityRoot.PreviousMetric.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PreviousMetric.Value(childComplexity), true
 
 	case "Query.message":
 		if e.ComplexityRoot.Query.Message == nil {
@@ -423,6 +982,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Nodes(childComplexity, args["ids"].([]string)), true
+	case "Query.platform":
+		if e.ComplexityRoot.Query.Platform == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Platform(childComplexity), true
 	case "Query.run":
 		if e.ComplexityRoot.Query.Run == nil {
 			break
@@ -473,6 +1038,30 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
+	case "Query.workload":
+		if e.ComplexityRoot.Query.Workload == nil {
+			break
+		}
+
+		args, err := ec.field_Query_workload_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Workload(childComplexity, args["id"].(string)), true
+
+	case "RecordEventsPayload.accepted":
+		if e.ComplexityRoot.RecordEventsPayload.Accepted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEventsPayload.Accepted(childComplexity), true
+	case "RecordEventsPayload.userErrors":
+		if e.ComplexityRoot.RecordEventsPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RecordEventsPayload.UserErrors(childComplexity), true
 
 	case "Run.agentType":
 		if e.ComplexityRoot.Run.AgentType == nil {
@@ -480,6 +1069,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Run.AgentType(childComplexity), true
+	case "Run.breakdown":
+		if e.ComplexityRoot.Run.Breakdown == nil {
+			break
+		}
+
+		args, err := ec.field_Run_breakdown_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.Breakdown(childComplexity, args["metric"].(string), args["by"].(string), args["range"].(models.TimeRange), args["top"].(*int), args["unit"].(*string)), true
 	case "Run.completedAt":
 		if e.ComplexityRoot.Run.CompletedAt == nil {
 			break
@@ -504,6 +1104,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Run.ErrorMessage(childComplexity), true
+	case "Run.events":
+		if e.ComplexityRoot.Run.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Run_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.Events(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.WorkloadEventFilter)), true
+	case "Run.histogram":
+		if e.ComplexityRoot.Run.Histogram == nil {
+			break
+		}
+
+		args, err := ec.field_Run_histogram_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.Histogram(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["buckets"].(*int), args["unit"].(*string)), true
 	case "Run.id":
 		if e.ComplexityRoot.Run.ID == nil {
 			break
@@ -522,12 +1144,45 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Run.Metadata(childComplexity), true
+	case "Run.metricSeries":
+		if e.ComplexityRoot.Run.MetricSeries == nil {
+			break
+		}
+
+		args, err := ec.field_Run_metricSeries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.MetricSeries(childComplexity, args["name"].(string), args["range"].(models.TimeRange), args["step"].(models.TimeStep), args["timeZone"].(*string), args["unit"].(*string)), true
+	case "Run.metrics":
+		if e.ComplexityRoot.Run.Metrics == nil {
+			break
+		}
+
+		args, err := ec.field_Run_metrics_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.Metrics(childComplexity, args["range"].(models.TimeRange), args["names"].([]string)), true
 	case "Run.outputData":
 		if e.ComplexityRoot.Run.OutputData == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Run.OutputData(childComplexity), true
+	case "Run.recentWorkloads":
+		if e.ComplexityRoot.Run.RecentWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Run_recentWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.RecentWorkloads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "Run.startedAt":
 		if e.ComplexityRoot.Run.StartedAt == nil {
 			break
@@ -546,6 +1201,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Run.Thread(childComplexity), true
+	case "Run.topWorkloads":
+		if e.ComplexityRoot.Run.TopWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Run_topWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.TopWorkloads(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["first"].(*int), args["unit"].(*string)), true
+	case "Run.usage":
+		if e.ComplexityRoot.Run.Usage == nil {
+			break
+		}
+
+		args, err := ec.field_Run_usage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.Usage(childComplexity, args["range"].(models.TimeRange)), true
 	case "Run.user":
 		if e.ComplexityRoot.Run.User == nil {
 			break
@@ -646,6 +1323,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Subscription.RunStatusChanged(childComplexity, args["runId"].(*string), args["threadId"].(*string)), true
 
+	case "Thread.breakdown":
+		if e.ComplexityRoot.Thread.Breakdown == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_breakdown_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.Breakdown(childComplexity, args["metric"].(string), args["by"].(string), args["range"].(models.TimeRange), args["top"].(*int), args["unit"].(*string)), true
 	case "Thread.createdAt":
 		if e.ComplexityRoot.Thread.CreatedAt == nil {
 			break
@@ -658,6 +1346,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Thread.DatabaseID(childComplexity), true
+	case "Thread.events":
+		if e.ComplexityRoot.Thread.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.Events(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.WorkloadEventFilter)), true
+	case "Thread.histogram":
+		if e.ComplexityRoot.Thread.Histogram == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_histogram_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.Histogram(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["buckets"].(*int), args["unit"].(*string)), true
 	case "Thread.id":
 		if e.ComplexityRoot.Thread.ID == nil {
 			break
@@ -681,6 +1391,39 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Thread.Metadata(childComplexity), true
+	case "Thread.metricSeries":
+		if e.ComplexityRoot.Thread.MetricSeries == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_metricSeries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.MetricSeries(childComplexity, args["name"].(string), args["range"].(models.TimeRange), args["step"].(models.TimeStep), args["timeZone"].(*string), args["unit"].(*string)), true
+	case "Thread.metrics":
+		if e.ComplexityRoot.Thread.Metrics == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_metrics_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.Metrics(childComplexity, args["range"].(models.TimeRange), args["names"].([]string)), true
+	case "Thread.recentWorkloads":
+		if e.ComplexityRoot.Thread.RecentWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_recentWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.RecentWorkloads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "Thread.runs":
 		if e.ComplexityRoot.Thread.Runs == nil {
 			break
@@ -704,12 +1447,34 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Thread.Title(childComplexity), true
+	case "Thread.topWorkloads":
+		if e.ComplexityRoot.Thread.TopWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_topWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.TopWorkloads(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["first"].(*int), args["unit"].(*string)), true
 	case "Thread.updatedAt":
 		if e.ComplexityRoot.Thread.UpdatedAt == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Thread.UpdatedAt(childComplexity), true
+	case "Thread.usage":
+		if e.ComplexityRoot.Thread.Usage == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_usage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.Usage(childComplexity, args["range"].(models.TimeRange)), true
 	case "Thread.user":
 		if e.ComplexityRoot.Thread.User == nil {
 			break
@@ -755,6 +1520,71 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ThreadEdge.Node(childComplexity), true
 
+	case "Usage.costUsd":
+		if e.ComplexityRoot.Usage.CostUsd == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.CostUsd(childComplexity), true
+	case "Usage.errorRate":
+		if e.ComplexityRoot.Usage.ErrorRate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.ErrorRate(childComplexity), true
+	case "Usage.errors":
+		if e.ComplexityRoot.Usage.Errors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.Errors(childComplexity), true
+	case "Usage.requests":
+		if e.ComplexityRoot.Usage.Requests == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.Requests(childComplexity), true
+	case "Usage.tokensInput":
+		if e.ComplexityRoot.Usage.TokensInput == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.TokensInput(childComplexity), true
+	case "Usage.tokensOutput":
+		if e.ComplexityRoot.Usage.TokensOutput == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.TokensOutput(childComplexity), true
+	case "Usage.tokensPerSecond":
+		if e.ComplexityRoot.Usage.TokensPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Usage.TokensPerSecond(childComplexity), true
+
+	case "User.activity":
+		if e.ComplexityRoot.User.Activity == nil {
+			break
+		}
+
+		args, err := ec.field_User_activity_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.Activity(childComplexity, args["range"].(models.TimeRange)), true
+	case "User.breakdown":
+		if e.ComplexityRoot.User.Breakdown == nil {
+			break
+		}
+
+		args, err := ec.field_User_breakdown_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.Breakdown(childComplexity, args["metric"].(string), args["by"].(string), args["range"].(models.TimeRange), args["top"].(*int), args["unit"].(*string)), true
 	case "User.createdAt":
 		if e.ComplexityRoot.User.CreatedAt == nil {
 			break
@@ -773,6 +1603,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Email(childComplexity), true
+	case "User.events":
+		if e.ComplexityRoot.User.Events == nil {
+			break
+		}
+
+		args, err := ec.field_User_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.Events(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.WorkloadEventFilter)), true
+	case "User.histogram":
+		if e.ComplexityRoot.User.Histogram == nil {
+			break
+		}
+
+		args, err := ec.field_User_histogram_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.Histogram(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["buckets"].(*int), args["unit"].(*string)), true
 	case "User.id":
 		if e.ComplexityRoot.User.ID == nil {
 			break
@@ -803,6 +1655,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Metadata(childComplexity), true
+	case "User.metricSeries":
+		if e.ComplexityRoot.User.MetricSeries == nil {
+			break
+		}
+
+		args, err := ec.field_User_metricSeries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.MetricSeries(childComplexity, args["name"].(string), args["range"].(models.TimeRange), args["step"].(models.TimeStep), args["timeZone"].(*string), args["unit"].(*string)), true
 	case "User.metrics":
 		if e.ComplexityRoot.User.Metrics == nil {
 			break
@@ -838,6 +1701,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Picture(childComplexity), true
+	case "User.recentWorkloads":
+		if e.ComplexityRoot.User.RecentWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_User_recentWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.RecentWorkloads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "User.runs":
 		if e.ComplexityRoot.User.Runs == nil {
 			break
@@ -860,12 +1734,34 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Threads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.ThreadFilter), args["orderBy"].(models.ThreadOrder)), true
+	case "User.topWorkloads":
+		if e.ComplexityRoot.User.TopWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_User_topWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.TopWorkloads(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["first"].(*int), args["unit"].(*string)), true
 	case "User.updatedAt":
 		if e.ComplexityRoot.User.UpdatedAt == nil {
 			break
 		}
 
 		return e.ComplexityRoot.User.UpdatedAt(childComplexity), true
+	case "User.usage":
+		if e.ComplexityRoot.User.Usage == nil {
+			break
+		}
+
+		args, err := ec.field_User_usage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.Usage(childComplexity, args["range"].(models.TimeRange)), true
 
 	case "UserConnection.edges":
 		if e.ComplexityRoot.UserConnection.Edges == nil {
@@ -905,6 +1801,281 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UserEdge.Node(childComplexity), true
 
+	case "UserError.code":
+		if e.ComplexityRoot.UserError.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UserError.Code(childComplexity), true
+	case "UserError.field":
+		if e.ComplexityRoot.UserError.Field == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UserError.Field(childComplexity), true
+	case "UserError.message":
+		if e.ComplexityRoot.UserError.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UserError.Message(childComplexity), true
+
+	case "Workload.breakdown":
+		if e.ComplexityRoot.Workload.Breakdown == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_breakdown_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.Breakdown(childComplexity, args["metric"].(string), args["by"].(string), args["range"].(models.TimeRange), args["top"].(*int), args["unit"].(*string)), true
+	case "Workload.eventCount":
+		if e.ComplexityRoot.Workload.EventCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.EventCount(childComplexity), true
+	case "Workload.events":
+		if e.ComplexityRoot.Workload.Events == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.Events(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.WorkloadEventFilter)), true
+	case "Workload.histogram":
+		if e.ComplexityRoot.Workload.Histogram == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_histogram_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.Histogram(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["buckets"].(*int), args["unit"].(*string)), true
+	case "Workload.id":
+		if e.ComplexityRoot.Workload.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.ID(childComplexity), true
+	case "Workload.lastSeen":
+		if e.ComplexityRoot.Workload.LastSeen == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.LastSeen(childComplexity), true
+	case "Workload.metricSeries":
+		if e.ComplexityRoot.Workload.MetricSeries == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_metricSeries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.MetricSeries(childComplexity, args["name"].(string), args["range"].(models.TimeRange), args["step"].(models.TimeStep), args["timeZone"].(*string), args["unit"].(*string)), true
+	case "Workload.metrics":
+		if e.ComplexityRoot.Workload.Metrics == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_metrics_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.Metrics(childComplexity, args["range"].(models.TimeRange), args["names"].([]string)), true
+	case "Workload.recentWorkloads":
+		if e.ComplexityRoot.Workload.RecentWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_recentWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.RecentWorkloads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
+	case "Workload.run":
+		if e.ComplexityRoot.Workload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.Run(childComplexity), true
+	case "Workload.topWorkloads":
+		if e.ComplexityRoot.Workload.TopWorkloads == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_topWorkloads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.TopWorkloads(childComplexity, args["metric"].(string), args["range"].(models.TimeRange), args["first"].(*int), args["unit"].(*string)), true
+	case "Workload.uniqueEventTypes":
+		if e.ComplexityRoot.Workload.UniqueEventTypes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.UniqueEventTypes(childComplexity), true
+	case "Workload.usage":
+		if e.ComplexityRoot.Workload.Usage == nil {
+			break
+		}
+
+		args, err := ec.field_Workload_usage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Workload.Usage(childComplexity, args["range"].(models.TimeRange)), true
+	case "Workload.user":
+		if e.ComplexityRoot.Workload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.User(childComplexity), true
+	case "Workload.workloadId":
+		if e.ComplexityRoot.Workload.WorkloadID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Workload.WorkloadID(childComplexity), true
+
+	case "WorkloadConnection.edges":
+		if e.ComplexityRoot.WorkloadConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadConnection.Edges(childComplexity), true
+	case "WorkloadConnection.nodes":
+		if e.ComplexityRoot.WorkloadConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadConnection.Nodes(childComplexity), true
+	case "WorkloadConnection.pageInfo":
+		if e.ComplexityRoot.WorkloadConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadConnection.PageInfo(childComplexity), true
+	case "WorkloadConnection.totalCount":
+		if e.ComplexityRoot.WorkloadConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadConnection.TotalCount(childComplexity), true
+
+	case "WorkloadEdge.cursor":
+		if e.ComplexityRoot.WorkloadEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEdge.Cursor(childComplexity), true
+	case "WorkloadEdge.node":
+		if e.ComplexityRoot.WorkloadEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEdge.Node(childComplexity), true
+
+	case "WorkloadEvent.dimensions":
+		if e.ComplexityRoot.WorkloadEvent.Dimensions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.Dimensions(childComplexity), true
+	case "WorkloadEvent.eventCategory":
+		if e.ComplexityRoot.WorkloadEvent.EventCategory == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.EventCategory(childComplexity), true
+	case "WorkloadEvent.eventId":
+		if e.ComplexityRoot.WorkloadEvent.EventID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.EventID(childComplexity), true
+	case "WorkloadEvent.eventType":
+		if e.ComplexityRoot.WorkloadEvent.EventType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.EventType(childComplexity), true
+	case "WorkloadEvent.metadata":
+		if e.ComplexityRoot.WorkloadEvent.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.Metadata(childComplexity), true
+	case "WorkloadEvent.metrics":
+		if e.ComplexityRoot.WorkloadEvent.Metrics == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.Metrics(childComplexity), true
+	case "WorkloadEvent.timestamp":
+		if e.ComplexityRoot.WorkloadEvent.Timestamp == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.Timestamp(childComplexity), true
+	case "WorkloadEvent.workload":
+		if e.ComplexityRoot.WorkloadEvent.Workload == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEvent.Workload(childComplexity), true
+
+	case "WorkloadEventConnection.edges":
+		if e.ComplexityRoot.WorkloadEventConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEventConnection.Edges(childComplexity), true
+	case "WorkloadEventConnection.nodes":
+		if e.ComplexityRoot.WorkloadEventConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEventConnection.Nodes(childComplexity), true
+	case "WorkloadEventConnection.pageInfo":
+		if e.ComplexityRoot.WorkloadEventConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEventConnection.PageInfo(childComplexity), true
+	case "WorkloadEventConnection.totalCount":
+		if e.ComplexityRoot.WorkloadEventConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEventConnection.TotalCount(childComplexity), true
+
+	case "WorkloadEventEdge.cursor":
+		if e.ComplexityRoot.WorkloadEventEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEventEdge.Cursor(childComplexity), true
+	case "WorkloadEventEdge.node":
+		if e.ComplexityRoot.WorkloadEventEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WorkloadEventEdge.Node(childComplexity), true
+
 	}
 	return 0, false
 }
@@ -914,8 +2085,11 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
+			graphql.NewInputUnmarshaler("EventInput", ec.unmarshalInputEventInput),
+			graphql.NewInputUnmarshaler("EventMetricInput", ec.unmarshalInputEventMetricInput),
 			graphql.NewInputUnmarshaler("MessageFilter", ec.unmarshalInputMessageFilter),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
+			graphql.NewInputUnmarshaler("RecordEventsInput", ec.unmarshalInputRecordEventsInput),
 			graphql.NewInputUnmarshaler("RunFilter", ec.unmarshalInputRunFilter),
 			graphql.NewInputUnmarshaler("RunOrder", ec.unmarshalInputRunOrder),
 			graphql.NewInputUnmarshaler("ThreadFilter", ec.unmarshalInputThreadFilter),
@@ -924,6 +2098,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("TimeRange", ec.unmarshalInputTimeRange),
 			graphql.NewInputUnmarshaler("UserFilter", ec.unmarshalInputUserFilter),
 			graphql.NewInputUnmarshaler("UserOrder", ec.unmarshalInputUserOrder),
+			graphql.NewInputUnmarshaler("WorkloadEventFilter", ec.unmarshalInputWorkloadEventFilter),
 		)
 	}
 	first := true
@@ -958,6 +2133,21 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			}
 
 			return &response
+		}
+	case ast.Mutation:
+		return func(ctx context.Context) *graphql.Response {
+			if !first {
+				return nil
+			}
+			first = false
+			ctx = graphql.WithLazyInputUnmarshalerIndex(ctx, inputUnmarshalers)
+			data := ec._Mutation(ctx, opCtx.Operation.SelectionSet)
+			var buf bytes.Buffer
+			data.MarshalGQL(&buf)
+
+			return &graphql.Response{
+				Data: buf.Bytes(),
+			}
 		}
 	case ast.Subscription:
 		next := ec._Subscription(ctx, opCtx.Operation.SelectionSet)
@@ -1001,7 +2191,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "message.graphqls" "metric.graphqls" "run.graphqls" "thread.graphqls" "user.graphqls"
+//go:embed "ingest.graphqls" "message.graphqls" "metric.graphqls" "run.graphqls" "thread.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -1021,6 +2211,7 @@ a bearer token only this schema can be read.
 """
 schema {
   query: Query
+  mutation: Mutation
   subscription: Subscription
 }
 
@@ -1040,8 +2231,21 @@ type Query {
   ): [Node]
 }
 
+"Where writing begins. Each field takes one ` + "`" + `input` + "`" + ` and answers a payload with ` + "`" + `userErrors` + "`" + `: what is wrong with the input, for the person who gave it."
+type Mutation
+
 "What the server pushes, over a websocket (protocol graphql-transport-ws)."
 type Subscription
+
+"What is wrong with a mutation's input."
+type UserError {
+  "Which part of the input, from the outside to the inside: ` + "`" + `[\"events\", \"3\", …]` + "`" + `, places in lists from 0; empty when it is no single part."
+  field: [String!]!
+  "What is wrong, in words for a person."
+  message: String!
+  "What is wrong, for programs: one of the codes that errors have in ` + "`" + `extensions.code` + "`" + `."
+  code: String!
+}
 
 "An object with a global id."
 interface Node {
@@ -1088,6 +2292,9 @@ input TimeRange {
 "An instant in RFC 3339 with milliseconds, in UTC when we write it: ` + "`" + `2026-11-23T09:30:00.000Z` + "`" + `. Any offset is accepted, none is not."
 scalar DateTime @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc3339")
 
+"A calendar day: ` + "`" + `2026-11-23` + "`" + `."
+scalar Date @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc3339")
+
 "A UUID in its canonical text form."
 scalar UUID @specifiedBy(url: "https://www.rfc-editor.org/rfc/rfc9562")
 
@@ -1097,6 +2304,7 @@ scalar JSON
 "A whole number of 64 bits, as a string: JavaScript's numbers lose digits beyond 2^53."
 scalar BigInt
 `, BuiltIn: false},
+	{Name: "ingest.graphqls", Input: sourceData("ingest.graphqls"), BuiltIn: false},
 	{Name: "message.graphqls", Input: sourceData("message.graphqls"), BuiltIn: false},
 	{Name: "metric.graphqls", Input: sourceData("metric.graphqls"), BuiltIn: false},
 	{Name: "run.graphqls", Input: sourceData("run.graphqls"), BuiltIn: false},
@@ -1108,6 +2316,58 @@ var parsedSchema = gqlparser.MustLoadSchema(sources...)
 // childFields_* functions provide shared child field context lookups.
 // Each function is generated once per unique object type, deduplicating the
 // switch statements that were previously inlined in every fieldContext_* function.
+
+func (ec *executionContext) childFields_ActiveUsers(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "date":
+		return ec.fieldContext_ActiveUsers_date(ctx, field)
+	case "count":
+		return ec.fieldContext_ActiveUsers_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ActiveUsers", field.Name)
+}
+
+func (ec *executionContext) childFields_ActivityDay(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "date":
+		return ec.fieldContext_ActivityDay_date(ctx, field)
+	case "action":
+		return ec.fieldContext_ActivityDay_action(ctx, field)
+	case "count":
+		return ec.fieldContext_ActivityDay_count(ctx, field)
+	case "totalDurationMs":
+		return ec.fieldContext_ActivityDay_totalDurationMs(ctx, field)
+	case "averageDurationMs":
+		return ec.fieldContext_ActivityDay_averageDurationMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ActivityDay", field.Name)
+}
+
+func (ec *executionContext) childFields_EventMetric(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_EventMetric_name(ctx, field)
+	case "value":
+		return ec.fieldContext_EventMetric_value(ctx, field)
+	case "unit":
+		return ec.fieldContext_EventMetric_unit(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EventMetric", field.Name)
+}
+
+func (ec *executionContext) childFields_HistogramBucket(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "from":
+		return ec.fieldContext_HistogramBucket_from(ctx, field)
+	case "to":
+		return ec.fieldContext_HistogramBucket_to(ctx, field)
+	case "unit":
+		return ec.fieldContext_HistogramBucket_unit(ctx, field)
+	case "count":
+		return ec.fieldContext_HistogramBucket_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type HistogramBucket", field.Name)
+}
 
 func (ec *executionContext) childFields_Message(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
@@ -1157,6 +2417,60 @@ func (ec *executionContext) childFields_MessageEdge(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type MessageEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_MetricPoint(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "from":
+		return ec.fieldContext_MetricPoint_from(ctx, field)
+	case "to":
+		return ec.fieldContext_MetricPoint_to(ctx, field)
+	case "unit":
+		return ec.fieldContext_MetricPoint_unit(ctx, field)
+	case "count":
+		return ec.fieldContext_MetricPoint_count(ctx, field)
+	case "total":
+		return ec.fieldContext_MetricPoint_total(ctx, field)
+	case "average":
+		return ec.fieldContext_MetricPoint_average(ctx, field)
+	case "min":
+		return ec.fieldContext_MetricPoint_min(ctx, field)
+	case "max":
+		return ec.fieldContext_MetricPoint_max(ctx, field)
+	case "p50":
+		return ec.fieldContext_MetricPoint_p50(ctx, field)
+	case "p90":
+		return ec.fieldContext_MetricPoint_p90(ctx, field)
+	case "p95":
+		return ec.fieldContext_MetricPoint_p95(ctx, field)
+	case "p99":
+		return ec.fieldContext_MetricPoint_p99(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MetricPoint", field.Name)
+}
+
+func (ec *executionContext) childFields_MetricSlice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "label":
+		return ec.fieldContext_MetricSlice_label(ctx, field)
+	case "other":
+		return ec.fieldContext_MetricSlice_other(ctx, field)
+	case "unit":
+		return ec.fieldContext_MetricSlice_unit(ctx, field)
+	case "count":
+		return ec.fieldContext_MetricSlice_count(ctx, field)
+	case "total":
+		return ec.fieldContext_MetricSlice_total(ctx, field)
+	case "average":
+		return ec.fieldContext_MetricSlice_average(ctx, field)
+	case "min":
+		return ec.fieldContext_MetricSlice_min(ctx, field)
+	case "max":
+		return ec.fieldContext_MetricSlice_max(ctx, field)
+	case "share":
+		return ec.fieldContext_MetricSlice_share(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MetricSlice", field.Name)
+}
+
 func (ec *executionContext) childFields_MetricSummary(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "metric":
@@ -1181,6 +2495,8 @@ func (ec *executionContext) childFields_MetricSummary(ctx context.Context, field
 		return ec.fieldContext_MetricSummary_p95(ctx, field)
 	case "p99":
 		return ec.fieldContext_MetricSummary_p99(ctx, field)
+	case "previous":
+		return ec.fieldContext_MetricSummary_previous(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type MetricSummary", field.Name)
 }
@@ -1197,6 +2513,58 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 		return ec.fieldContext_PageInfo_endCursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
+}
+
+func (ec *executionContext) childFields_Platform(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "metrics":
+		return ec.fieldContext_Platform_metrics(ctx, field)
+	case "metricSeries":
+		return ec.fieldContext_Platform_metricSeries(ctx, field)
+	case "breakdown":
+		return ec.fieldContext_Platform_breakdown(ctx, field)
+	case "histogram":
+		return ec.fieldContext_Platform_histogram(ctx, field)
+	case "usage":
+		return ec.fieldContext_Platform_usage(ctx, field)
+	case "topWorkloads":
+		return ec.fieldContext_Platform_topWorkloads(ctx, field)
+	case "recentWorkloads":
+		return ec.fieldContext_Platform_recentWorkloads(ctx, field)
+	case "events":
+		return ec.fieldContext_Platform_events(ctx, field)
+	case "activity":
+		return ec.fieldContext_Platform_activity(ctx, field)
+	case "activeUsers":
+		return ec.fieldContext_Platform_activeUsers(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Platform", field.Name)
+}
+
+func (ec *executionContext) childFields_PreviousMetric(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "from":
+		return ec.fieldContext_PreviousMetric_from(ctx, field)
+	case "to":
+		return ec.fieldContext_PreviousMetric_to(ctx, field)
+	case "count":
+		return ec.fieldContext_PreviousMetric_count(ctx, field)
+	case "value":
+		return ec.fieldContext_PreviousMetric_value(ctx, field)
+	case "ratio":
+		return ec.fieldContext_PreviousMetric_ratio(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PreviousMetric", field.Name)
+}
+
+func (ec *executionContext) childFields_RecordEventsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "accepted":
+		return ec.fieldContext_RecordEventsPayload_accepted(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RecordEventsPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RecordEventsPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Run(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1229,6 +2597,22 @@ func (ec *executionContext) childFields_Run(ctx context.Context, field graphql.C
 		return ec.fieldContext_Run_user(ctx, field)
 	case "thread":
 		return ec.fieldContext_Run_thread(ctx, field)
+	case "metrics":
+		return ec.fieldContext_Run_metrics(ctx, field)
+	case "metricSeries":
+		return ec.fieldContext_Run_metricSeries(ctx, field)
+	case "breakdown":
+		return ec.fieldContext_Run_breakdown(ctx, field)
+	case "histogram":
+		return ec.fieldContext_Run_histogram(ctx, field)
+	case "usage":
+		return ec.fieldContext_Run_usage(ctx, field)
+	case "topWorkloads":
+		return ec.fieldContext_Run_topWorkloads(ctx, field)
+	case "recentWorkloads":
+		return ec.fieldContext_Run_recentWorkloads(ctx, field)
+	case "events":
+		return ec.fieldContext_Run_events(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Run", field.Name)
 }
@@ -1297,6 +2681,22 @@ func (ec *executionContext) childFields_Thread(ctx context.Context, field graphq
 		return ec.fieldContext_Thread_messages(ctx, field)
 	case "runs":
 		return ec.fieldContext_Thread_runs(ctx, field)
+	case "metrics":
+		return ec.fieldContext_Thread_metrics(ctx, field)
+	case "metricSeries":
+		return ec.fieldContext_Thread_metricSeries(ctx, field)
+	case "breakdown":
+		return ec.fieldContext_Thread_breakdown(ctx, field)
+	case "histogram":
+		return ec.fieldContext_Thread_histogram(ctx, field)
+	case "usage":
+		return ec.fieldContext_Thread_usage(ctx, field)
+	case "topWorkloads":
+		return ec.fieldContext_Thread_topWorkloads(ctx, field)
+	case "recentWorkloads":
+		return ec.fieldContext_Thread_recentWorkloads(ctx, field)
+	case "events":
+		return ec.fieldContext_Thread_events(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Thread", field.Name)
 }
@@ -1323,6 +2723,26 @@ func (ec *executionContext) childFields_ThreadEdge(ctx context.Context, field gr
 		return ec.fieldContext_ThreadEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ThreadEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_Usage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "requests":
+		return ec.fieldContext_Usage_requests(ctx, field)
+	case "errors":
+		return ec.fieldContext_Usage_errors(ctx, field)
+	case "errorRate":
+		return ec.fieldContext_Usage_errorRate(ctx, field)
+	case "tokensInput":
+		return ec.fieldContext_Usage_tokensInput(ctx, field)
+	case "tokensOutput":
+		return ec.fieldContext_Usage_tokensOutput(ctx, field)
+	case "tokensPerSecond":
+		return ec.fieldContext_Usage_tokensPerSecond(ctx, field)
+	case "costUsd":
+		return ec.fieldContext_Usage_costUsd(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Usage", field.Name)
 }
 
 func (ec *executionContext) childFields_User(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1359,6 +2779,22 @@ func (ec *executionContext) childFields_User(ctx context.Context, field graphql.
 		return ec.fieldContext_User_runs(ctx, field)
 	case "metrics":
 		return ec.fieldContext_User_metrics(ctx, field)
+	case "metricSeries":
+		return ec.fieldContext_User_metricSeries(ctx, field)
+	case "breakdown":
+		return ec.fieldContext_User_breakdown(ctx, field)
+	case "histogram":
+		return ec.fieldContext_User_histogram(ctx, field)
+	case "usage":
+		return ec.fieldContext_User_usage(ctx, field)
+	case "topWorkloads":
+		return ec.fieldContext_User_topWorkloads(ctx, field)
+	case "recentWorkloads":
+		return ec.fieldContext_User_recentWorkloads(ctx, field)
+	case "events":
+		return ec.fieldContext_User_events(ctx, field)
+	case "activity":
+		return ec.fieldContext_User_activity(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type User", field.Name)
 }
@@ -1385,6 +2821,124 @@ func (ec *executionContext) childFields_UserEdge(ctx context.Context, field grap
 		return ec.fieldContext_UserEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UserEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_UserError(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "field":
+		return ec.fieldContext_UserError_field(ctx, field)
+	case "message":
+		return ec.fieldContext_UserError_message(ctx, field)
+	case "code":
+		return ec.fieldContext_UserError_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UserError", field.Name)
+}
+
+func (ec *executionContext) childFields_Workload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Workload_id(ctx, field)
+	case "workloadId":
+		return ec.fieldContext_Workload_workloadId(ctx, field)
+	case "user":
+		return ec.fieldContext_Workload_user(ctx, field)
+	case "run":
+		return ec.fieldContext_Workload_run(ctx, field)
+	case "lastSeen":
+		return ec.fieldContext_Workload_lastSeen(ctx, field)
+	case "eventCount":
+		return ec.fieldContext_Workload_eventCount(ctx, field)
+	case "uniqueEventTypes":
+		return ec.fieldContext_Workload_uniqueEventTypes(ctx, field)
+	case "metrics":
+		return ec.fieldContext_Workload_metrics(ctx, field)
+	case "metricSeries":
+		return ec.fieldContext_Workload_metricSeries(ctx, field)
+	case "breakdown":
+		return ec.fieldContext_Workload_breakdown(ctx, field)
+	case "histogram":
+		return ec.fieldContext_Workload_histogram(ctx, field)
+	case "usage":
+		return ec.fieldContext_Workload_usage(ctx, field)
+	case "topWorkloads":
+		return ec.fieldContext_Workload_topWorkloads(ctx, field)
+	case "recentWorkloads":
+		return ec.fieldContext_Workload_recentWorkloads(ctx, field)
+	case "events":
+		return ec.fieldContext_Workload_events(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Workload", field.Name)
+}
+
+func (ec *executionContext) childFields_WorkloadConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_WorkloadConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_WorkloadConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_WorkloadConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_WorkloadConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WorkloadConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_WorkloadEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_WorkloadEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_WorkloadEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WorkloadEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_WorkloadEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "eventId":
+		return ec.fieldContext_WorkloadEvent_eventId(ctx, field)
+	case "timestamp":
+		return ec.fieldContext_WorkloadEvent_timestamp(ctx, field)
+	case "workload":
+		return ec.fieldContext_WorkloadEvent_workload(ctx, field)
+	case "eventType":
+		return ec.fieldContext_WorkloadEvent_eventType(ctx, field)
+	case "eventCategory":
+		return ec.fieldContext_WorkloadEvent_eventCategory(ctx, field)
+	case "metrics":
+		return ec.fieldContext_WorkloadEvent_metrics(ctx, field)
+	case "dimensions":
+		return ec.fieldContext_WorkloadEvent_dimensions(ctx, field)
+	case "metadata":
+		return ec.fieldContext_WorkloadEvent_metadata(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WorkloadEvent", field.Name)
+}
+
+func (ec *executionContext) childFields_WorkloadEventConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_WorkloadEventConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_WorkloadEventConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_WorkloadEventConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_WorkloadEventConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WorkloadEventConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_WorkloadEventEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_WorkloadEventEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_WorkloadEventEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WorkloadEventEdge", field.Name)
 }
 
 func (ec *executionContext) childFields___Directive(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

@@ -43,11 +43,14 @@ func pick[T any](list []T, n int) T { return list[n%len(list)] }
 
 // metricEvent is a row of workload_events with one metric.
 type metricEvent struct {
-	user   int
-	at     time.Time
-	metric string
-	unit   string
-	value  float64
+	user       int
+	workload   string
+	at         time.Time
+	kind       string
+	metric     string
+	unit       string
+	value      float64
+	dimensions map[string]string
 }
 
 // dataset is everything that is in the databases.
@@ -103,9 +106,20 @@ func generate(s size) dataset {
 			}
 		}
 		for e := range s.events {
-			metric := pick([]string{"latency", "tokens", "cost"}, e)
-			d.events = append(d.events, metricEvent{user: u, at: time.Now().UTC().Truncate(time.Hour).Add(-time.Duration(e) * 20 * time.Minute),
-				metric: metric, unit: map[string]string{"latency": "ms", "tokens": "", "cost": "usd"}[metric], value: float64(u*100 + e)})
+			metric := pick([]string{"latency_ms", "tokens_output", "cost_usd", "latency_ms"}, e)
+			event := metricEvent{user: u, workload: fmt.Sprintf("%sworkload %d", mark, e%2), at: time.Now().UTC().Truncate(time.Hour).Add(-time.Duration(e) * 20 * time.Minute),
+				kind: pick([]string{"metric", "metric", "start"}, e), metric: metric, unit: map[string]string{"latency_ms": "ms", "tokens_output": "", "cost_usd": "usd"}[metric],
+				value: float64(u*100 + e), dimensions: map[string]string{"model": mark + pick([]string{"large", "small"}, e), "region": mark + "north"}}
+			switch t := e % s.threads; e % 4 {
+			case 1: // of a run
+				event.workload = key("run", u, t, e%s.runs).String()
+			case 2: // of a thread, and perhaps of a run of it or of another thread
+				event.dimensions["thread_id"] = key("thread", u, t).String()
+				event.workload = key("run", u, (t+e/4)%s.threads, 0).String()
+			case 3: // says that it belongs to another tenant's run
+				event.workload = key("run", u%s.users+1, t, 0).String()
+			}
+			d.events = append(d.events, event)
 		}
 	}
 	return d
@@ -134,14 +148,25 @@ func load(t *testing.T, s size) (*testdb.DB, dataset) {
 	return db, stored
 }
 
+// workloads are those of the events, once each.
+func (d dataset) workloads() []*models.Workload {
+	var all []*models.Workload
+	for _, e := range d.events {
+		if _, known := find(all, func(w *models.Workload) bool { return w.UserID == e.user && w.WorkloadID == e.workload }); !known {
+			all = append(all, &models.Workload{UserID: e.user, WorkloadID: e.workload, LastSeen: e.at})
+		}
+	}
+	return all
+}
+
 func insertEvents(t *testing.T, clickhouse *sql.DB, events []metricEvent) {
 	t.Helper()
 	tx, err := clickhouse.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	batch, err := tx.PrepareContext(t.Context(), "INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, event_category, metrics.name, metrics.value, metrics.unit)")
+	batch, err := tx.PrepareContext(t.Context(), "INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, event_category, metrics.name, metrics.value, metrics.unit, dimensions)")
 	require.NoError(t, err)
 	for _, e := range events {
-		_, err := batch.ExecContext(t.Context(), e.at, uint32(e.user), "workload", "metric", "compute", []string{e.metric}, []float64{e.value}, []string{e.unit})
+		_, err := batch.ExecContext(t.Context(), e.at, uint32(e.user), e.workload, e.kind, "compute", []string{e.metric}, []float64{e.value}, []string{e.unit}, e.dimensions)
 		require.NoError(t, err)
 	}
 	require.NoError(t, tx.Commit())

@@ -7,18 +7,248 @@ package resolvers
 
 import (
 	"context"
+	"time"
 
 	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
 
-func (r *userResolver) Metrics(ctx context.Context, obj *models.User, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
-	question, err := analytics.NewMetrics(rangeArg, names, true, false)
+func (r *platformResolver) Metrics(ctx context.Context, obj *models.Platform, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
+	return r.metrics(ctx, obj, rangeArg, names)
+}
+
+func (r *platformResolver) MetricSeries(ctx context.Context, obj *models.Platform, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) ([]*models.MetricPoint, error) {
+	return r.metricSeries(ctx, obj, name, rangeArg, step, timeZone, unit)
+}
+
+func (r *platformResolver) Breakdown(ctx context.Context, obj *models.Platform, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
+	return r.breakdown(ctx, obj, metric, by, rangeArg, top, unit)
+}
+
+func (r *platformResolver) Histogram(ctx context.Context, obj *models.Platform, metric string, rangeArg models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
+	return r.histogram(ctx, obj, metric, rangeArg, buckets, unit)
+}
+
+func (r *platformResolver) Usage(ctx context.Context, obj *models.Platform, rangeArg models.TimeRange) (*models.Usage, error) {
+	return r.usage(ctx, obj, rangeArg)
+}
+
+func (r *platformResolver) TopWorkloads(ctx context.Context, obj *models.Platform, metric string, rangeArg models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
+	return r.topWorkloads(ctx, obj, metric, rangeArg, first, unit)
+}
+
+func (r *platformResolver) RecentWorkloads(ctx context.Context, obj *models.Platform, first *int, after *string, last *int, before *string) (*models.Connection[*models.Workload], error) {
+	return r.recentWorkloads(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before})
+}
+
+func (r *platformResolver) Events(ctx context.Context, obj *models.Platform, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) (*models.Connection[*models.WorkloadEvent], error) {
+	return r.events(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before}, filter)
+}
+
+func (r *platformResolver) Activity(ctx context.Context, obj *models.Platform, rangeArg models.TimeRange) ([]*models.ActivityDay, error) {
+	return r.activity(ctx, obj, rangeArg)
+}
+
+func (r *platformResolver) ActiveUsers(ctx context.Context, obj *models.Platform, rangeArg models.TimeRange, step models.TimeStep) ([]*models.ActiveUsers, error) {
+	question, err := analytics.NewActiveUsers(rangeArg, step)
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Value(ctx, r.Loaders, obj.Cohort(), obj.Subject(), func(batch context.Context, users []models.Subject) (map[models.Subject][]*models.MetricSummary, error) {
-		return r.Analytics.Metrics(batch, users, question)
-	})
+	return r.Analytics.ActiveUsers(ctx, question)
 }
+
+func (r *queryResolver) Platform(ctx context.Context) (*models.Platform, error) {
+	if err := requireSuperuser(ctx); err != nil {
+		return nil, err
+	}
+	return loaders.Adopt(ctx, []*models.Platform{{}})[0], nil
+}
+
+func (r *queryResolver) Workload(ctx context.Context, id string) (*models.Workload, error) {
+	return r.workload(ctx, id)
+}
+
+func (r *runResolver) Metrics(ctx context.Context, obj *models.Run, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
+	return r.metrics(ctx, obj, rangeArg, names)
+}
+
+func (r *runResolver) MetricSeries(ctx context.Context, obj *models.Run, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) ([]*models.MetricPoint, error) {
+	return r.metricSeries(ctx, obj, name, rangeArg, step, timeZone, unit)
+}
+
+func (r *runResolver) Breakdown(ctx context.Context, obj *models.Run, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
+	return r.breakdown(ctx, obj, metric, by, rangeArg, top, unit)
+}
+
+func (r *runResolver) Histogram(ctx context.Context, obj *models.Run, metric string, rangeArg models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
+	return r.histogram(ctx, obj, metric, rangeArg, buckets, unit)
+}
+
+func (r *runResolver) Usage(ctx context.Context, obj *models.Run, rangeArg models.TimeRange) (*models.Usage, error) {
+	return r.usage(ctx, obj, rangeArg)
+}
+
+func (r *runResolver) TopWorkloads(ctx context.Context, obj *models.Run, metric string, rangeArg models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
+	return r.topWorkloads(ctx, obj, metric, rangeArg, first, unit)
+}
+
+func (r *runResolver) RecentWorkloads(ctx context.Context, obj *models.Run, first *int, after *string, last *int, before *string) (*models.Connection[*models.Workload], error) {
+	return r.recentWorkloads(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before})
+}
+
+func (r *runResolver) Events(ctx context.Context, obj *models.Run, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) (*models.Connection[*models.WorkloadEvent], error) {
+	return r.events(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before}, filter)
+}
+
+func (r *threadResolver) Metrics(ctx context.Context, obj *models.Thread, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
+	return r.metrics(ctx, obj, rangeArg, names)
+}
+
+func (r *threadResolver) MetricSeries(ctx context.Context, obj *models.Thread, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) ([]*models.MetricPoint, error) {
+	return r.metricSeries(ctx, obj, name, rangeArg, step, timeZone, unit)
+}
+
+func (r *threadResolver) Breakdown(ctx context.Context, obj *models.Thread, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
+	return r.breakdown(ctx, obj, metric, by, rangeArg, top, unit)
+}
+
+func (r *threadResolver) Histogram(ctx context.Context, obj *models.Thread, metric string, rangeArg models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
+	return r.histogram(ctx, obj, metric, rangeArg, buckets, unit)
+}
+
+func (r *threadResolver) Usage(ctx context.Context, obj *models.Thread, rangeArg models.TimeRange) (*models.Usage, error) {
+	return r.usage(ctx, obj, rangeArg)
+}
+
+func (r *threadResolver) TopWorkloads(ctx context.Context, obj *models.Thread, metric string, rangeArg models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
+	return r.topWorkloads(ctx, obj, metric, rangeArg, first, unit)
+}
+
+func (r *threadResolver) RecentWorkloads(ctx context.Context, obj *models.Thread, first *int, after *string, last *int, before *string) (*models.Connection[*models.Workload], error) {
+	return r.recentWorkloads(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before})
+}
+
+func (r *threadResolver) Events(ctx context.Context, obj *models.Thread, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) (*models.Connection[*models.WorkloadEvent], error) {
+	return r.events(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before}, filter)
+}
+
+func (r *userResolver) Metrics(ctx context.Context, obj *models.User, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
+	return r.metrics(ctx, obj, rangeArg, names)
+}
+
+func (r *userResolver) MetricSeries(ctx context.Context, obj *models.User, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) ([]*models.MetricPoint, error) {
+	return r.metricSeries(ctx, obj, name, rangeArg, step, timeZone, unit)
+}
+
+func (r *userResolver) Breakdown(ctx context.Context, obj *models.User, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
+	return r.breakdown(ctx, obj, metric, by, rangeArg, top, unit)
+}
+
+func (r *userResolver) Histogram(ctx context.Context, obj *models.User, metric string, rangeArg models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
+	return r.histogram(ctx, obj, metric, rangeArg, buckets, unit)
+}
+
+func (r *userResolver) Usage(ctx context.Context, obj *models.User, rangeArg models.TimeRange) (*models.Usage, error) {
+	return r.usage(ctx, obj, rangeArg)
+}
+
+func (r *userResolver) TopWorkloads(ctx context.Context, obj *models.User, metric string, rangeArg models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
+	return r.topWorkloads(ctx, obj, metric, rangeArg, first, unit)
+}
+
+func (r *userResolver) RecentWorkloads(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string) (*models.Connection[*models.Workload], error) {
+	return r.recentWorkloads(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before})
+}
+
+func (r *userResolver) Events(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) (*models.Connection[*models.WorkloadEvent], error) {
+	return r.events(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before}, filter)
+}
+
+func (r *userResolver) Activity(ctx context.Context, obj *models.User, rangeArg models.TimeRange) ([]*models.ActivityDay, error) {
+	return r.activity(ctx, obj, rangeArg)
+}
+
+func (r *workloadResolver) User(ctx context.Context, obj *models.Workload) (*models.User, error) {
+	return linked(ctx, r.Resolver, obj.Cohort(), &obj.UserID, r.Store.Users, userKey)
+}
+
+func (r *workloadResolver) Run(ctx context.Context, obj *models.Workload) (*models.Run, error) {
+	return r.runOf(ctx, obj)
+}
+
+func (r *workloadResolver) LastSeen(ctx context.Context, obj *models.Workload) (*time.Time, error) {
+	if !obj.LastSeen.IsZero() {
+		return &obj.LastSeen, nil
+	}
+	recency, err := r.recency(ctx, obj)
+	if recency == nil {
+		return nil, err
+	}
+	return &recency.LastSeen, nil
+}
+
+func (r *workloadResolver) EventCount(ctx context.Context, obj *models.Workload) (*int64, error) {
+	recency, err := r.recency(ctx, obj)
+	if recency == nil {
+		return nil, err
+	}
+	return &recency.EventCount, nil
+}
+
+func (r *workloadResolver) UniqueEventTypes(ctx context.Context, obj *models.Workload) (*int, error) {
+	recency, err := r.recency(ctx, obj)
+	if recency == nil {
+		return nil, err
+	}
+	return &recency.UniqueEventTypes, nil
+}
+
+func (r *workloadResolver) Metrics(ctx context.Context, obj *models.Workload, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
+	return r.metrics(ctx, obj, rangeArg, names)
+}
+
+func (r *workloadResolver) MetricSeries(ctx context.Context, obj *models.Workload, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) ([]*models.MetricPoint, error) {
+	return r.metricSeries(ctx, obj, name, rangeArg, step, timeZone, unit)
+}
+
+func (r *workloadResolver) Breakdown(ctx context.Context, obj *models.Workload, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
+	return r.breakdown(ctx, obj, metric, by, rangeArg, top, unit)
+}
+
+func (r *workloadResolver) Histogram(ctx context.Context, obj *models.Workload, metric string, rangeArg models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
+	return r.histogram(ctx, obj, metric, rangeArg, buckets, unit)
+}
+
+func (r *workloadResolver) Usage(ctx context.Context, obj *models.Workload, rangeArg models.TimeRange) (*models.Usage, error) {
+	return r.usage(ctx, obj, rangeArg)
+}
+
+func (r *workloadResolver) TopWorkloads(ctx context.Context, obj *models.Workload, metric string, rangeArg models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
+	return r.topWorkloads(ctx, obj, metric, rangeArg, first, unit)
+}
+
+func (r *workloadResolver) RecentWorkloads(ctx context.Context, obj *models.Workload, first *int, after *string, last *int, before *string) (*models.Connection[*models.Workload], error) {
+	return r.recentWorkloads(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before})
+}
+
+func (r *workloadResolver) Events(ctx context.Context, obj *models.Workload, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) (*models.Connection[*models.WorkloadEvent], error) {
+	return r.events(ctx, obj, models.PageArguments{First: first, After: after, Last: last, Before: before}, filter)
+}
+
+func (r *workloadEventResolver) Workload(ctx context.Context, obj *models.WorkloadEvent) (*models.Workload, error) {
+	return r.workloadOf(ctx, obj)
+}
+
+func (r *Resolver) Platform() graph.PlatformResolver { return &platformResolver{r} }
+
+func (r *Resolver) Workload() graph.WorkloadResolver { return &workloadResolver{r} }
+
+func (r *Resolver) WorkloadEvent() graph.WorkloadEventResolver { return &workloadEventResolver{r} }
+
+type (
+	platformResolver      struct{ *Resolver }
+	workloadResolver      struct{ *Resolver }
+	workloadEventResolver struct{ *Resolver }
+)

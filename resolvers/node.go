@@ -8,9 +8,10 @@ import (
 
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/store"
 )
 
-// nodes reads objects by their global ids, with one statement for each kind among them. Every place has an object or an error.
+// nodes reads objects by their global ids, with one statement or question for each kind among them. Every place has an object or an error.
 func (r *Resolver) nodes(ctx context.Context, ids []string) ([]models.Node, []error) {
 	places := make([]place, len(ids))
 	for i, id := range ids {
@@ -20,6 +21,9 @@ func (r *Resolver) nodes(ctx context.Context, ids []string) ([]models.Node, []er
 	readNodes(ctx, places, models.KindThread, models.GlobalID.UUID, r.Store.Threads, threadKey)
 	readNodes(ctx, places, models.KindMessage, models.GlobalID.UUID, r.Store.Messages, func(m *models.Message) uuid.UUID { return m.DatabaseID })
 	readNodes(ctx, places, models.KindRun, models.GlobalID.UUID, r.Store.Runs, runKey)
+	readNodes(ctx, places, models.KindWorkload, workloadSubject, func(ctx context.Context, subjects []models.Subject, _ store.Fields) ([]*models.Workload, error) {
+		return r.Analytics.Workloads(ctx, subjects)
+	}, (*models.Workload).Subject)
 	nodes, errs := make([]models.Node, len(places)), make([]error, len(places))
 	for i, p := range places {
 		nodes[i], errs[i] = p.node, p.err

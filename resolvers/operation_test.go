@@ -32,6 +32,7 @@ type generator struct {
 	fragments []string
 	named     map[string][]string // fragments by type, for use in several places
 	aliases   int
+	measuring bool // ask ClickHouse too; a question costs ten times what a statement costs, so not every operation does
 }
 
 // pool is what ids and cursors are drawn from: rows of every tenant, and what does not exist or is malformed.
@@ -60,6 +61,15 @@ func newPool(d dataset) *pool {
 		add(models.KindRun, r.ID())
 		p.cursor("RunConnection", r, models.RunOrder{}.Order())
 	}
+	for _, w := range d.workloads() {
+		add(models.KindWorkload, w.ID())
+		p.cursor("WorkloadConnection", w, models.RecentWorkloads)
+	}
+	for i, e := range d.events {
+		row := &models.WorkloadEvent{EventID: key("event", i), Timestamp: e.at}
+		p.cursor("WorkloadEventConnection", row, models.LatestEvents)
+	}
+	add(models.KindWorkload, models.GlobalID{Kind: models.KindWorkload, Key: "1:absent"}.String())
 	add(models.KindUser, models.GlobalID{Kind: models.KindUser, Key: "2000000000"}.String())
 	for _, kind := range []models.Kind{models.KindThread, models.KindMessage, models.KindRun} {
 		add(kind, models.GlobalID{Kind: kind, Key: uuid.NewString()}.String())
@@ -79,7 +89,7 @@ func (p *pool) cursor(connection string, row models.Listed, orders ...models.Ord
 }
 
 func newOperation(seed uint64, schema *ast.Schema, p *pool) operation {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), schema: schema, pool: p, values: map[string]any{}, named: map[string][]string{}}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), schema: schema, pool: p, values: map[string]any{}, named: map[string][]string{}, measuring: seed%10 == 0}
 	selection := g.selection(schema.Query, 3+g.IntN(4))
 	query := "query"
 	if len(g.variables) > 0 {
@@ -101,7 +111,7 @@ func (g *generator) selection(def *ast.Definition, depth int) string {
 	var parts []string
 	var fields ast.FieldList
 	for _, field := range def.Fields {
-		if !strings.HasPrefix(field.Name, "__") && (depth > 0 || !g.composite(field.Type)) && !percentile(field.Name) {
+		if !strings.HasPrefix(field.Name, "__") && (depth > 0 || !g.composite(field.Type)) && !percentile(field.Name) && (g.measuring || !g.measured(def, field)) {
 			fields = append(fields, field)
 		}
 	}
@@ -112,7 +122,7 @@ func (g *generator) selection(def *ast.Definition, depth int) string {
 	}
 	if def.Kind == ast.Interface {
 		for _, member := range g.schema.GetPossibleTypes(def) {
-			if g.chance(60) {
+			if g.chance(60) && (g.measuring || member.Name != "Workload") {
 				parts = append(parts, "... on "+member.Name+" "+g.selection(member, depth))
 			}
 		}
@@ -125,6 +135,11 @@ func (g *generator) selection(def *ast.Definition, depth int) string {
 	}
 	parts = append(parts, "__typename")
 	return "{ " + strings.Join(parts, " ") + " }"
+}
+
+// measured fields are those that ClickHouse answers, and the ways to them.
+func (g *generator) measured(def *ast.Definition, field *ast.FieldDefinition) bool {
+	return g.schema.Types["Measured"].Fields.ForName(field.Name) != nil || field.Name == "activity" || def == g.schema.Query && (field.Name == "platform" || field.Name == "workload")
 }
 
 // percentile fields are estimates; they have a test of their own.
@@ -167,21 +182,33 @@ func (g *generator) arguments(field *ast.FieldDefinition) string {
 	for _, argument := range field.Arguments {
 		switch name := argument.Name; {
 		case name == "id":
-			given[name] = one(g, g.pool.ids)
+			given[name] = g.id()
 			if kind := models.Kind(field.Type.Name()); len(g.pool.byKind[kind]) > 0 && g.chance(90) {
 				given[name] = one(g, g.pool.byKind[kind])
 			}
 		case name == "ids":
 			ids := []any{}
 			for range g.IntN(6) {
-				ids = append(ids, one(g, g.pool.ids))
+				ids = append(ids, g.id())
 			}
 			given[name] = ids
 		case name == "range":
-			from := time.Now().UTC().Truncate(time.Hour).Add(-time.Duration(g.IntN(20)) * time.Hour)
+			from := time.Now().UTC().Truncate(time.Hour).Add(-time.Duration(g.IntN(20)*60+g.IntN(3)*7) * time.Minute)
 			given[name] = map[string]any{"from": from.Format(time.RFC3339), "to": from.Add(time.Duration(g.IntN(48)) * 30 * time.Minute).Format(time.RFC3339)}
 		case name == "names" && g.chance(50):
-			given[name] = []any{one(g, []string{"latency", "tokens"}), one(g, []string{"cost", "none"})}
+			given[name] = []any{one(g, []string{"latency_ms", "tokens_output"}), one(g, []string{"cost_usd", "none"})}
+		case name == "metric" || name == "name":
+			given[name] = one(g, []string{"latency_ms", "latency_ms", "tokens_output", "cost_usd", "none"})
+		case name == "by":
+			given[name] = one(g, []string{"model", "model", "status", "region", "none"})
+		case name == "step":
+			given[name] = one(g, g.schema.Types["TimeStep"].EnumValues).Name
+		case name == "timeZone" && g.chance(50):
+			given[name] = one(g, []string{"Asia/Kolkata", "America/New_York", "Mars/Phobos"})
+		case name == "unit" && g.chance(20):
+			given[name] = one(g, []string{"ms", "usd", ""})
+		case (name == "top" || name == "buckets" || name == "first" && !connection) && g.chance(50):
+			given[name] = one(g, []int{1, 2, 5, 0})
 		case (name == "after" || name == "before") && g.chance(20):
 			given[name] = one(g, g.pool.cursors[field.Type.Name()])
 		case (name == "filter" || name == "orderBy") && g.chance(35):
@@ -204,6 +231,15 @@ func (g *generator) arguments(field *ast.FieldDefinition) string {
 		return ""
 	}
 	return "(" + strings.Join(parts, ", ") + ")"
+}
+
+func (g *generator) id() string {
+	for {
+		id := one(g, g.pool.ids)
+		if g.measuring || !slices.Contains(g.pool.byKind[models.KindWorkload], id) {
+			return id
+		}
+	}
 }
 
 // place writes a value as a literal or moves it into a variable.

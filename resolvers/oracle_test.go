@@ -14,6 +14,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
 
+	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/models"
 )
@@ -22,6 +23,7 @@ import (
 // what the real resolvers must answer. It also notes which fields needed a statement.
 type oracle struct {
 	dataset
+	analytics *analytics.Analytics
 
 	mu        sync.Mutex
 	relations map[string]bool // response paths that PostgreSQL is asked for
@@ -83,20 +85,32 @@ func (o *oracle) run(ctx context.Context, id uuid.UUID) *models.Run {
 	return run
 }
 
-func (o *oracle) Query() graph.QueryResolver                     { return oracleQuery{o} }
-func (o *oracle) User() graph.UserResolver                       { return oracleUser{o} }
-func (o *oracle) Thread() graph.ThreadResolver                   { return oracleThread{o} }
+func (o *oracle) Query() graph.QueryResolver { return oracleQuery{o} }
+func (o *oracle) User() graph.UserResolver   { return oracleUser{o, oracleMeasured[*models.User]{o}} }
+func (o *oracle) Thread() graph.ThreadResolver {
+	return oracleThread{o, oracleMeasured[*models.Thread]{o}}
+}
 func (o *oracle) Message() graph.MessageResolver                 { return oracleMessage{o} }
-func (o *oracle) Run() graph.RunResolver                         { return oracleRun{o} }
+func (o *oracle) Run() graph.RunResolver                         { return oracleRun{o, oracleMeasured[*models.Run]{o}} }
+func (o *oracle) Mutation() graph.MutationResolver               { return nil }
 func (o *oracle) Subscription() graph.SubscriptionResolver       { return nil } // operations of these tests are queries
 func (o *oracle) RunStatusChange() graph.RunStatusChangeResolver { return nil }
 
 type (
 	oracleQuery   struct{ *oracle }
-	oracleUser    struct{ *oracle }
-	oracleThread  struct{ *oracle }
 	oracleMessage struct{ *oracle }
-	oracleRun     struct{ *oracle }
+	oracleUser    struct {
+		*oracle
+		oracleMeasured[*models.User]
+	}
+	oracleThread struct {
+		*oracle
+		oracleMeasured[*models.Thread]
+	}
+	oracleRun struct {
+		*oracle
+		oracleMeasured[*models.Run]
+	}
 )
 
 func (o oracleQuery) Viewer(ctx context.Context) (*models.User, error) {
@@ -144,7 +158,9 @@ func (o oracleQuery) Node(ctx context.Context, id string) (models.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.note(ctx, "")
+	if parsed.Kind != models.KindWorkload {
+		o.note(ctx, "")
+	}
 	return o.any(ctx, parsed)
 }
 
@@ -166,6 +182,14 @@ func (o *oracle) any(ctx context.Context, id models.GlobalID) (models.Node, erro
 		if r := o.run(ctx, uuid.MustParse(id.Key)); r != nil {
 			return r, nil
 		}
+	case models.KindWorkload:
+		w, asked := o.workload(ctx, id)
+		if asked {
+			o.ask(ctx, &models.Platform{}, responsePath(ctx))
+		}
+		if w != nil {
+			return w, nil
+		}
 	}
 	return nil, models.Errorf(models.NotFound, "no such %s", id.Kind)
 }
@@ -175,7 +199,9 @@ func (o oracleQuery) Nodes(ctx context.Context, ids []string) ([]models.Node, er
 	for i, id := range ids {
 		parsed, err := models.ParseID(id)
 		if err == nil {
-			o.note(ctx, string(parsed.Kind))
+			if parsed.Kind != models.KindWorkload {
+				o.note(ctx, string(parsed.Kind))
+			}
 			nodes[i], err = o.any(ctx, parsed)
 		}
 		if err != nil {
@@ -242,32 +268,6 @@ func (o oracleRun) Thread(ctx context.Context, run *models.Run) (*models.Thread,
 	}
 	o.note(ctx, "")
 	return o.thread(ctx, *run.ThreadID), nil
-}
-
-func (o oracleUser) Metrics(ctx context.Context, user *models.User, span models.TimeRange, names []string) ([]*models.MetricSummary, error) {
-	if !span.From.Before(span.To) {
-		return nil, models.Errorf(models.BadUserInput, "range: from must be before to")
-	}
-	o.mu.Lock()
-	o.questions[responsePath(ctx)] = true
-	o.mu.Unlock()
-	summaries := []*models.MetricSummary{}
-	for _, e := range o.events {
-		if e.user != user.DatabaseID || e.at.Before(span.From) || !e.at.Before(span.To) || names != nil && !slices.Contains(names, e.metric) {
-			continue
-		}
-		s, ok := find(summaries, func(s *models.MetricSummary) bool { return s.Metric == e.metric && s.Unit == e.unit })
-		if !ok {
-			s = &models.MetricSummary{Metric: e.metric, Unit: e.unit, Min: e.value, Max: e.value}
-			summaries = append(summaries, s)
-		}
-		s.Count++
-		s.Total += e.value
-		s.Average = s.Total / float64(s.Count)
-		s.Min, s.Max = min(s.Min, e.value), max(s.Max, e.value)
-	}
-	slices.SortFunc(summaries, func(a, b *models.MetricSummary) int { return strings.Compare(a.Metric, b.Metric) })
-	return summaries, nil
 }
 
 // list pages through rows by sorting all of them.

@@ -34,8 +34,9 @@ const (
 
 // api answers operations.
 type api struct {
-	exec    *executor.Executor
-	loaders *loaders.Loaders
+	exec      *executor.Executor
+	loaders   *loaders.Loaders
+	analytics *analytics.Analytics
 }
 
 func newAPI(root graph.ResolverRoot) *api {
@@ -54,12 +55,12 @@ func real(t *testing.T, db *testdb.DB) *api {
 	s, err := store.Open(store.Config{URL: db.AppURL, StatementTimeout: patience, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL, Deadline: patience})
+	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL, Deadline: patience, RunsOfThreads: s.RunIDsOfThreads})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	root := &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)}
 	api := newAPI(root)
-	api.loaders = root.Loaders
+	api.loaders, api.analytics = root.Loaders, a
 	return api
 }
 
@@ -105,7 +106,7 @@ func (w *world) run(t *testing.T, viewer models.Viewer, op operation, about stri
 	t.Helper()
 	tally := new(models.Tally)
 	answer = w.real.ask(models.WithTally(t.Context(), tally), viewer, op)
-	o := &oracle{dataset: w.dataset, relations: map[string]bool{}, questions: map[string]bool{}}
+	o := &oracle{dataset: w.dataset, analytics: w.real.analytics, relations: map[string]bool{}, questions: map[string]bool{}}
 	require.JSONEq(t, newAPI(o).ask(t.Context(), viewer, op), answer, about)
 	require.Equal(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
 	require.Equal(t, len(o.questions), int(tally.Questions.Load()), "questions of %s", about)
@@ -186,6 +187,12 @@ func strangers(d dataset, viewers ...int) map[int]*strings.Replacer {
 		}
 		for _, run := range d.runs {
 			add(run.UserID, models.KindRun, run.ID())
+		}
+		for _, w := range d.workloads() {
+			if w.UserID != viewer {
+				absent := models.Workload{UserID: w.UserID, WorkloadID: "absent"}
+				pairs = append(pairs, strconv.Quote(w.ID()), strconv.Quote(absent.ID()))
+			}
 		}
 		replacers[viewer] = strings.NewReplacer(pairs...)
 	}

@@ -3,6 +3,7 @@ package resolvers
 
 import (
 	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/store"
@@ -12,6 +13,7 @@ import (
 type Resolver struct {
 	Store     *store.Store
 	Analytics *analytics.Analytics
+	Ingest    *ingest.Ingester
 	Live      *live.Hub
 	Loaders   *loaders.Loaders
 }

@@ -22,27 +22,30 @@ func linked[K comparable, T loaders.Object](ctx context.Context, r *Resolver, pa
 
 // lookup reads one object by its global id. It fails with BadUserInput, and with NotFound alike for what is absent and for what is not
 // the viewer's to see.
-func lookup[T any](ctx context.Context, kind models.Kind, id string, read reader[uuid.UUID, *T]) (*T, error) {
+func lookup[T loaders.Object](ctx context.Context, kind models.Kind, id string, read reader[uuid.UUID, T]) (T, error) {
+	var none T
 	parsed, err := models.ParseIDOf(kind, id)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	key, err := parsed.UUID()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	rows, err := read(ctx, []uuid.UUID{key}, selected(ctx))
-	return single(rows, err, kind)
+	return single(ctx, rows, err, kind)
 }
 
-func single[T any](rows []*T, err error, kind models.Kind) (*T, error) {
+// single is the one object that a root field reads. It is a cohort of its own, so that its fields share answers too.
+func single[T loaders.Object](ctx context.Context, rows []T, err error, kind models.Kind) (T, error) {
+	var none T
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if len(rows) == 0 {
-		return nil, models.Errorf(models.NotFound, "no such %s", kind)
+		return none, models.Errorf(models.NotFound, "no such %s", kind)
 	}
-	return rows[0], nil
+	return loaders.Adopt(ctx, rows)[0], nil
 }
 
 func userKey(u *models.User) int           { return u.DatabaseID }

@@ -18,7 +18,7 @@ func (r *queryResolver) Viewer(ctx context.Context) (*models.User, error) {
 		return nil, err
 	}
 	rows, err := r.Store.Users(ctx, []int{viewer.UserID}, selected(ctx))
-	return single(rows, err, models.KindUser)
+	return single(ctx, rows, err, models.KindUser)
 }
 
 func (r *queryResolver) Node(ctx context.Context, id string) (models.Node, error) {
@@ -35,11 +35,14 @@ func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]models.Node,
 	return nodes, nil
 }
 
+func (r *Resolver) Mutation() graph.MutationResolver { return &mutationResolver{r} }
+
 func (r *Resolver) Query() graph.QueryResolver { return &queryResolver{r} }
 
 func (r *Resolver) Subscription() graph.SubscriptionResolver { return &subscriptionResolver{r} }
 
 type (
+	mutationResolver     struct{ *Resolver }
 	queryResolver        struct{ *Resolver }
 	subscriptionResolver struct{ *Resolver }
 )

@@ -23,7 +23,7 @@ func (r *queryResolver) User(ctx context.Context, id string) (*models.User, erro
 		return nil, err
 	}
 	rows, err := r.Store.Users(ctx, []int{key}, selected(ctx))
-	return single(rows, err, models.KindUser)
+	return single(ctx, rows, err, models.KindUser)
 }
 
 func (r *queryResolver) Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) (*models.Connection[*models.User], error) {

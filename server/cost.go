@@ -78,6 +78,9 @@ func (w *costs) field(field *ast.Field) cost {
 	if field.Definition.Type.Elem == nil {
 		return cost{fixed: one}
 	}
+	if length, ok := itemsAsked(field, w.variables); ok {
+		return cost{fixed: saturated(1 + saturated(length)*one)}
+	}
 	if length, ok := argumentLength(field, w.variables); ok {
 		return cost{fixed: saturated(1 + saturated(length)*one)}
 	}
@@ -128,6 +131,16 @@ func pageLength(field *ast.Field, variables map[string]any) (int, bool) {
 		return models.DefaultPageSize, true
 	}
 	return min(max(length, 1), models.MaxPageSize), true
+}
+
+// itemsAsked is the argument first of a list that is no connection.
+func itemsAsked(field *ast.Field, variables map[string]any) (int, bool) {
+	argument := field.Arguments.ForName("first")
+	if argument == nil {
+		return 0, false
+	}
+	n, ok := number(argument.Value, variables)
+	return min(max(n, 1), models.MaxPageSize), ok
 }
 
 func number(value *ast.Value, variables map[string]any) (int, bool) {

@@ -219,13 +219,15 @@ func (nothing) Query() graph.QueryResolver { return nothingAtAll{} }
 
 type nothingAtAll struct{}
 
-func (nothingAtAll) Viewer(context.Context) (*models.User, error)             { return nil, nil }
-func (nothingAtAll) Node(context.Context, string) (models.Node, error)        { return nil, nil }
-func (nothingAtAll) Nodes(context.Context, []string) ([]models.Node, error)   { return nil, nil }
-func (nothingAtAll) Message(context.Context, string) (*models.Message, error) { return nil, nil }
-func (nothingAtAll) Run(context.Context, string) (*models.Run, error)         { return nil, nil }
-func (nothingAtAll) Thread(context.Context, string) (*models.Thread, error)   { return nil, nil }
-func (nothingAtAll) User(context.Context, string) (*models.User, error)       { return nil, nil }
+func (nothingAtAll) Viewer(context.Context) (*models.User, error)               { return nil, nil }
+func (nothingAtAll) Node(context.Context, string) (models.Node, error)          { return nil, nil }
+func (nothingAtAll) Nodes(context.Context, []string) ([]models.Node, error)     { return nil, nil }
+func (nothingAtAll) Message(context.Context, string) (*models.Message, error)   { return nil, nil }
+func (nothingAtAll) Run(context.Context, string) (*models.Run, error)           { return nil, nil }
+func (nothingAtAll) Thread(context.Context, string) (*models.Thread, error)     { return nil, nil }
+func (nothingAtAll) Platform(context.Context) (*models.Platform, error)         { return nil, nil }
+func (nothingAtAll) Workload(context.Context, string) (*models.Workload, error) { return nil, nil }
+func (nothingAtAll) User(context.Context, string) (*models.User, error)         { return nil, nil }
 func (nothingAtAll) Users(context.Context, *int, *string, *int, *string, *models.UserFilter, models.UserOrder) (*models.UserConnection, error) {
 	return nil, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -265,7 +266,7 @@ type drawing struct {
 func (d *drawing) selections(typeName string, depth int) string {
 	var fields []string
 	for _, field := range schema.Types[typeName].Fields {
-		if strings.HasPrefix(field.Name, "__") || field.Name == "metrics" || field.Name == "totalCount" {
+		if strings.HasPrefix(field.Name, "__") || field.Name == "totalCount" || needsMore(field) {
 			continue
 		}
 		definition := schema.Types[field.Type.Name()]
@@ -291,6 +292,13 @@ func (d *drawing) selections(typeName string, depth int) string {
 	default:
 		return text
 	}
+}
+
+// needsMore says that a field has required arguments beyond those that drawings know.
+func needsMore(field *ast.FieldDefinition) bool {
+	return slices.ContainsFunc(field.Arguments, func(a *ast.ArgumentDefinition) bool {
+		return a.Type.NonNull && a.DefaultValue == nil && a.Name != "id" && a.Name != "ids"
+	})
 }
 
 func (d *drawing) arguments(field *ast.FieldDefinition) string {

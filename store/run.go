@@ -36,6 +36,24 @@ func (s *Store) CountRunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, f
 	return count[uuid.UUID](ctx, s, runsOfThread.counts(threadIDs, runFilter(filter)))
 }
 
+// RunIDsOfThreads maps the id of each run of the threads to its thread's.
+func (s *Store) RunIDsOfThreads(ctx context.Context, threadIDs []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
+	rows, err := s.db.DB.QueryContext(ctx, "SELECT id, thread_id FROM runs WHERE thread_id = ANY($1::uuid[])", threadIDs)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	defer rows.Close()
+	threads := map[uuid.UUID]uuid.UUID{}
+	for rows.Next() {
+		var run, thread uuid.UUID
+		if err := rows.Scan(&run, &thread); err != nil {
+			return nil, translate(ctx, err)
+		}
+		threads[run] = thread
+	}
+	return threads, translate(ctx, rows.Err())
+}
+
 func runFilter(f *models.RunFilter) func(*statement) {
 	return func(s *statement) {
 		if f == nil {

@@ -57,14 +57,14 @@ func assemble(a assembly) (_ *replica, err error) {
 	if r.store, err = store.Open(store.Config{URL: a.databaseURL, Log: a.log}); err != nil {
 		return nil, err
 	}
-	if r.analytics, err = analytics.Open(analytics.Config{URL: a.clickHouseURL}); err != nil {
+	if r.analytics, err = analytics.Open(analytics.Config{URL: a.clickHouseURL, RunsOfThreads: r.store.RunIDsOfThreads}); err != nil {
 		return nil, err
 	}
 	if r.ingester, err = ingest.New(ingest.Config{URL: a.clickHouseURL, Dir: a.spool, Limit: a.spoolLimit, Log: a.log}); err != nil {
 		return nil, err
 	}
 	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Log: a.log})
-	root := &resolvers.Resolver{Store: r.store, Analytics: r.analytics, Live: r.hub, Loaders: &loaders.Loaders{}}
+	root := &resolvers.Resolver{Store: r.store, Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}}
 	registry := prometheus.NewRegistry()
 	if err := r.register(registry, root.Loaders); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -101,6 +101,7 @@ func (r *replica) register(registry *prometheus.Registry, l *loaders.Loaders) er
 	}
 	var failures []error
 	for _, collector := range []prometheus.Collector{
+		r.analytics,
 		waiting("netra_spool_bytes", "Bytes that wait for ClickHouse.", func(s ingest.Stats) float64 { return float64(s.Bytes) }),
 		waiting("netra_spool_files", "Files that wait for ClickHouse.", func(s ingest.Stats) float64 { return float64(s.Files) }),
 		waiting("netra_spool_oldest_seconds", "Age of what has waited longest for ClickHouse.", func(s ingest.Stats) float64 { return s.Oldest.Seconds() }),

@@ -128,6 +128,23 @@ func UnmarshalDateTime(v any) (time.Time, error) {
 	return time.Time{}, invalid(v, "an instant in RFC 3339 with an offset, such as 2026-11-23T09:30:00.000Z")
 }
 
+// MarshalDate writes the day that t is in, in UTC.
+func MarshalDate(t time.Time) graphql.Marshaler {
+	return graphql.WriterFunc(func(w io.Writer) {
+		_, _ = io.WriteString(w, t.UTC().Format(`"`+time.DateOnly+`"`))
+	})
+}
+
+// UnmarshalDate takes a day as the beginning of it in UTC.
+func UnmarshalDate(v any) (time.Time, error) {
+	if s, ok := v.(string); ok {
+		if t, err := time.Parse(time.DateOnly, s); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, invalid(v, "a day, such as 2026-11-23")
+}
+
 func MarshalUUID(u uuid.UUID) graphql.Marshaler {
 	return graphql.WriterFunc(func(w io.Writer) {
 		var buffer [38]byte

@@ -1,0 +1,39 @@
+package resolvers
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// maxEvents is how many events one mutation records: more come faster as lines.
+const maxEvents = 1000
+
+// recordEvents records all events or none. What is wrong with single events is for the user; everything else is an error of the field.
+func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsInput) (*models.RecordEventsPayload, error) {
+	if len(input.Events) > maxEvents {
+		return nil, models.Errorf(models.BadUserInput, "at most %d events at once; POST /ingest/events takes more", maxEvents)
+	}
+	key := ""
+	if input.IdempotencyKey != nil {
+		key = *input.IdempotencyKey
+	}
+	err := r.Ingest.Record(ctx, input.Events, key)
+	var mistakes *models.EventErrors
+	switch {
+	case err == nil:
+		return &models.RecordEventsPayload{Accepted: len(input.Events), UserErrors: []*models.UserError{}}, nil
+	case errors.As(err, &mistakes):
+		payload := new(models.RecordEventsPayload)
+		for _, mistake := range mistakes.Errors {
+			payload.UserErrors = append(payload.UserErrors, &models.UserError{
+				Field: []string{"events", strconv.Itoa(mistake.Place - 1)}, Message: mistake.Error(), Code: string(models.CodeOf(mistake)),
+			})
+		}
+		return payload, nil
+	default:
+		return nil, err
+	}
+}
