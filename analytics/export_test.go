@@ -26,3 +26,6 @@ func (a *Analytics) Send(ctx context.Context, text string) error {
 
 // Translate is what becomes of an error of ClickHouse's.
 func Translate(err error) error { return translate(context.Background(), err) }
+
+// Borders of the steps, in milliseconds since 1970.
+func (q Series) Borders() []int64 { return q.values.borders }

@@ -148,8 +148,10 @@ const outermostBin = math.MaxInt16
 // binBegins is the smallest value of a bin; the outermost ones hold whatever lies beyond.
 func binBegins(bin int) float64 {
 	switch {
-	case bin == 0 || bin == 1:
+	case bin == 0:
 		return 0
+	case bin == 1:
+		return math.SmallestNonzeroFloat64
 	case bin > 0:
 		return math.Pow(1.02, float64(bin-10000))
 	case bin == -outermostBin:
