@@ -55,6 +55,12 @@ var checks = []struct {
 	{"Series", checkSeries},
 	{"Histogram", checkHistogram},
 	{"Usage", checkUsage},
+	{"Breakdown", checkBreakdown},
+	{"TopWorkloads", checkTopWorkloads},
+	{"Events", checkEvents},
+	{"CountEvents", checkEventCounts},
+	{"RecentWorkloads", checkRecentWorkloads},
+	{"CountRecentWorkloads", checkRecentWorkloadCounts},
 }
 
 // asking is who asks about whom.
@@ -291,7 +297,8 @@ func (w *world) recently(q asking) models.TimeRange {
 	from, to := anywhere(time.Millisecond), anywhere(time.Millisecond)
 	switch q.IntN(6) {
 	case 0:
-		from = pick(q.Rand, w.events).at
+		for from = begin; !from.After(begin); from = pick(q.Rand, w.events).at { // of old events only aggregates are left
+		}
 		return span(from, from.Add(time.Millisecond))
 	case 1:
 		from, to = anywhere(15*time.Minute), anywhere(15*time.Minute)
