@@ -348,14 +348,6 @@ func requirePercentile(t *testing.T, values []float64, level, estimate float64) 
 	require.GreaterOrEqual(t, float64(upTo)+allowed, level*n, "%v of %d values is too low: %v", estimate, len(values), level)
 }
 
-func numbersOf(values []measured) []float64 {
-	numbers := make([]float64, len(values))
-	for i, v := range values {
-		numbers[i] = v.Value
-	}
-	return numbers
-}
-
 func total(values []float64) float64 {
 	total := 0.0
 	for _, v := range values {
