@@ -27,8 +27,8 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// An insert of many more events, of a thousand tenants, would not fit into what the embedded engine may use.
-const eventsOfInsert = 1_000_000
+// An insert of many more events, of a thousand tenants, would neither fit into what the embedded engine may use nor end in time on a slow machine.
+const eventsOfInsert = 200_000
 
 // The events of 60 days, of a thousand tenants, some with many more than others, in bursts of 50 for each thread and ten for each run.
 const generate = `INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, event_category, metrics.name, metrics.value, metrics.unit, dimensions)
