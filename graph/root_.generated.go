@@ -24,13 +24,16 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
 	Message() MessageResolver
+	MessageAddition() MessageAdditionResolver
 	Mutation() MutationResolver
 	Platform() PlatformResolver
 	Query() QueryResolver
 	Run() RunResolver
 	RunStatusChange() RunStatusChangeResolver
+	RunTransition() RunTransitionResolver
 	Subscription() SubscriptionResolver
 	Thread() ThreadResolver
+	ThreadActivity() ThreadActivityResolver
 	User() UserResolver
 	Workload() WorkloadResolver
 	WorkloadEvent() WorkloadEventResolver
@@ -76,6 +79,12 @@ type ComplexityRoot struct {
 		Role       func(childComplexity int) int
 		Thread     func(childComplexity int) int
 		TokensUsed func(childComplexity int) int
+	}
+
+	MessageAddition struct {
+		Cursor   func(childComplexity int) int
+		Message  func(childComplexity int) int
+		Snapshot func(childComplexity int) int
 	}
 
 	MessageConnection struct {
@@ -201,6 +210,7 @@ type ComplexityRoot struct {
 		StartedAt       func(childComplexity int) int
 		Status          func(childComplexity int) int
 		Thread          func(childComplexity int) int
+		Timeline        func(childComplexity int, first *int, after *string, last *int, before *string) int
 		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
 		Usage           func(childComplexity int, rangeArg models.TimeRange) int
 		User            func(childComplexity int) int
@@ -224,15 +234,38 @@ type ComplexityRoot struct {
 		Cursor         func(childComplexity int) int
 		PreviousStatus func(childComplexity int) int
 		Run            func(childComplexity int) int
+		Snapshot       func(childComplexity int) int
 		Status         func(childComplexity int) int
 		Version        func(childComplexity int) int
 	}
 
+	RunTransition struct {
+		At             func(childComplexity int) int
+		PreviousStatus func(childComplexity int) int
+		Run            func(childComplexity int) int
+		Status         func(childComplexity int) int
+		Version        func(childComplexity int) int
+	}
+
+	RunTransitionConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	RunTransitionEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	Subscription struct {
-		RunStatusChanged func(childComplexity int, runID *string, threadID *string) int
+		MessageAdded     func(childComplexity int, threadID string, after *string) int
+		RunStatusChanged func(childComplexity int, runID *string, threadID *string, after *string) int
 	}
 
 	Thread struct {
+		Activity        func(childComplexity int, first *int, after *string, last *int, before *string) int
 		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
 		CreatedAt       func(childComplexity int) int
 		DatabaseID      func(childComplexity int) int
@@ -251,6 +284,24 @@ type ComplexityRoot struct {
 		UpdatedAt       func(childComplexity int) int
 		Usage           func(childComplexity int, rangeArg models.TimeRange) int
 		User            func(childComplexity int) int
+	}
+
+	ThreadActivity struct {
+		At         func(childComplexity int) int
+		Message    func(childComplexity int) int
+		Transition func(childComplexity int) int
+	}
+
+	ThreadActivityConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ThreadActivityEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	ThreadConnection struct {
@@ -530,6 +581,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Message.TokensUsed(childComplexity), true
+
+	case "MessageAddition.cursor":
+		if e.ComplexityRoot.MessageAddition.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageAddition.Cursor(childComplexity), true
+	case "MessageAddition.message":
+		if e.ComplexityRoot.MessageAddition.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageAddition.Message(childComplexity), true
+	case "MessageAddition.snapshot":
+		if e.ComplexityRoot.MessageAddition.Snapshot == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageAddition.Snapshot(childComplexity), true
 
 	case "MessageConnection.edges":
 		if e.ComplexityRoot.MessageConnection.Edges == nil {
@@ -1201,6 +1271,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Run.Thread(childComplexity), true
+	case "Run.timeline":
+		if e.ComplexityRoot.Run.Timeline == nil {
+			break
+		}
+
+		args, err := ec.field_Run_timeline_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Run.Timeline(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "Run.topWorkloads":
 		if e.ComplexityRoot.Run.TopWorkloads == nil {
 			break
@@ -1298,6 +1379,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RunStatusChange.Run(childComplexity), true
+	case "RunStatusChange.snapshot":
+		if e.ComplexityRoot.RunStatusChange.Snapshot == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunStatusChange.Snapshot(childComplexity), true
 	case "RunStatusChange.status":
 		if e.ComplexityRoot.RunStatusChange.Status == nil {
 			break
@@ -1311,6 +1398,86 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RunStatusChange.Version(childComplexity), true
 
+	case "RunTransition.at":
+		if e.ComplexityRoot.RunTransition.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransition.At(childComplexity), true
+	case "RunTransition.previousStatus":
+		if e.ComplexityRoot.RunTransition.PreviousStatus == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransition.PreviousStatus(childComplexity), true
+	case "RunTransition.run":
+		if e.ComplexityRoot.RunTransition.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransition.Run(childComplexity), true
+	case "RunTransition.status":
+		if e.ComplexityRoot.RunTransition.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransition.Status(childComplexity), true
+	case "RunTransition.version":
+		if e.ComplexityRoot.RunTransition.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransition.Version(childComplexity), true
+
+	case "RunTransitionConnection.edges":
+		if e.ComplexityRoot.RunTransitionConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransitionConnection.Edges(childComplexity), true
+	case "RunTransitionConnection.nodes":
+		if e.ComplexityRoot.RunTransitionConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransitionConnection.Nodes(childComplexity), true
+	case "RunTransitionConnection.pageInfo":
+		if e.ComplexityRoot.RunTransitionConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransitionConnection.PageInfo(childComplexity), true
+	case "RunTransitionConnection.totalCount":
+		if e.ComplexityRoot.RunTransitionConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransitionConnection.TotalCount(childComplexity), true
+
+	case "RunTransitionEdge.cursor":
+		if e.ComplexityRoot.RunTransitionEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransitionEdge.Cursor(childComplexity), true
+	case "RunTransitionEdge.node":
+		if e.ComplexityRoot.RunTransitionEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunTransitionEdge.Node(childComplexity), true
+
+	case "Subscription.messageAdded":
+		if e.ComplexityRoot.Subscription.MessageAdded == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_messageAdded_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.MessageAdded(childComplexity, args["threadId"].(string), args["after"].(*string)), true
 	case "Subscription.runStatusChanged":
 		if e.ComplexityRoot.Subscription.RunStatusChanged == nil {
 			break
@@ -1321,8 +1488,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Subscription.RunStatusChanged(childComplexity, args["runId"].(*string), args["threadId"].(*string)), true
+		return e.ComplexityRoot.Subscription.RunStatusChanged(childComplexity, args["runId"].(*string), args["threadId"].(*string), args["after"].(*string)), true
 
+	case "Thread.activity":
+		if e.ComplexityRoot.Thread.Activity == nil {
+			break
+		}
+
+		args, err := ec.field_Thread_activity_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Thread.Activity(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
 	case "Thread.breakdown":
 		if e.ComplexityRoot.Thread.Breakdown == nil {
 			break
@@ -1481,6 +1659,63 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Thread.User(childComplexity), true
+
+	case "ThreadActivity.at":
+		if e.ComplexityRoot.ThreadActivity.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivity.At(childComplexity), true
+	case "ThreadActivity.message":
+		if e.ComplexityRoot.ThreadActivity.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivity.Message(childComplexity), true
+	case "ThreadActivity.transition":
+		if e.ComplexityRoot.ThreadActivity.Transition == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivity.Transition(childComplexity), true
+
+	case "ThreadActivityConnection.edges":
+		if e.ComplexityRoot.ThreadActivityConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivityConnection.Edges(childComplexity), true
+	case "ThreadActivityConnection.nodes":
+		if e.ComplexityRoot.ThreadActivityConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivityConnection.Nodes(childComplexity), true
+	case "ThreadActivityConnection.pageInfo":
+		if e.ComplexityRoot.ThreadActivityConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivityConnection.PageInfo(childComplexity), true
+	case "ThreadActivityConnection.totalCount":
+		if e.ComplexityRoot.ThreadActivityConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivityConnection.TotalCount(childComplexity), true
+
+	case "ThreadActivityEdge.cursor":
+		if e.ComplexityRoot.ThreadActivityEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivityEdge.Cursor(childComplexity), true
+	case "ThreadActivityEdge.node":
+		if e.ComplexityRoot.ThreadActivityEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadActivityEdge.Node(childComplexity), true
 
 	case "ThreadConnection.edges":
 		if e.ComplexityRoot.ThreadConnection.Edges == nil {
@@ -2393,6 +2628,18 @@ func (ec *executionContext) childFields_Message(ctx context.Context, field graph
 	return nil, fmt.Errorf("no field named %q was found under type Message", field.Name)
 }
 
+func (ec *executionContext) childFields_MessageAddition(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "message":
+		return ec.fieldContext_MessageAddition_message(ctx, field)
+	case "snapshot":
+		return ec.fieldContext_MessageAddition_snapshot(ctx, field)
+	case "cursor":
+		return ec.fieldContext_MessageAddition_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MessageAddition", field.Name)
+}
+
 func (ec *executionContext) childFields_MessageConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "edges":
@@ -2597,6 +2844,8 @@ func (ec *executionContext) childFields_Run(ctx context.Context, field graphql.C
 		return ec.fieldContext_Run_user(ctx, field)
 	case "thread":
 		return ec.fieldContext_Run_thread(ctx, field)
+	case "timeline":
+		return ec.fieldContext_Run_timeline(ctx, field)
 	case "metrics":
 		return ec.fieldContext_Run_metrics(ctx, field)
 	case "metricSeries":
@@ -2653,10 +2902,52 @@ func (ec *executionContext) childFields_RunStatusChange(ctx context.Context, fie
 		return ec.fieldContext_RunStatusChange_version(ctx, field)
 	case "at":
 		return ec.fieldContext_RunStatusChange_at(ctx, field)
+	case "snapshot":
+		return ec.fieldContext_RunStatusChange_snapshot(ctx, field)
 	case "cursor":
 		return ec.fieldContext_RunStatusChange_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RunStatusChange", field.Name)
+}
+
+func (ec *executionContext) childFields_RunTransition(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_RunTransition_run(ctx, field)
+	case "previousStatus":
+		return ec.fieldContext_RunTransition_previousStatus(ctx, field)
+	case "status":
+		return ec.fieldContext_RunTransition_status(ctx, field)
+	case "version":
+		return ec.fieldContext_RunTransition_version(ctx, field)
+	case "at":
+		return ec.fieldContext_RunTransition_at(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunTransition", field.Name)
+}
+
+func (ec *executionContext) childFields_RunTransitionConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_RunTransitionConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_RunTransitionConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_RunTransitionConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_RunTransitionConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunTransitionConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_RunTransitionEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_RunTransitionEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_RunTransitionEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunTransitionEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Thread(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -2681,6 +2972,8 @@ func (ec *executionContext) childFields_Thread(ctx context.Context, field graphq
 		return ec.fieldContext_Thread_messages(ctx, field)
 	case "runs":
 		return ec.fieldContext_Thread_runs(ctx, field)
+	case "activity":
+		return ec.fieldContext_Thread_activity(ctx, field)
 	case "metrics":
 		return ec.fieldContext_Thread_metrics(ctx, field)
 	case "metricSeries":
@@ -2699,6 +2992,42 @@ func (ec *executionContext) childFields_Thread(ctx context.Context, field graphq
 		return ec.fieldContext_Thread_events(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Thread", field.Name)
+}
+
+func (ec *executionContext) childFields_ThreadActivity(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_ThreadActivity_at(ctx, field)
+	case "message":
+		return ec.fieldContext_ThreadActivity_message(ctx, field)
+	case "transition":
+		return ec.fieldContext_ThreadActivity_transition(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ThreadActivity", field.Name)
+}
+
+func (ec *executionContext) childFields_ThreadActivityConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ThreadActivityConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ThreadActivityConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ThreadActivityConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ThreadActivityConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ThreadActivityConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ThreadActivityEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ThreadActivityEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_ThreadActivityEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ThreadActivityEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_ThreadConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

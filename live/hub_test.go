@@ -22,6 +22,7 @@ import (
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/migrations"
 	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/store"
 )
 
 const soon = 20 * time.Second
@@ -30,6 +31,7 @@ const soon = 20 * time.Second
 type fixture struct {
 	*live.Hub
 	db      *testdb.DB
+	store   *store.Store
 	owner   *pgx.Conn
 	user    [2]int
 	thread  [2]uuid.UUID
@@ -54,6 +56,11 @@ func setupOn(t *testing.T, db *testdb.DB, change ...func(*live.Config)) *fixture
 	for _, c := range change {
 		c(&cfg)
 	}
+	var err error
+	f.store, err = store.Open(store.Config{URL: f.db.AppURL, Log: cfg.Log})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.store.Close()) })
+	cfg.Store = f.store
 	f.Hub = live.New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
@@ -100,23 +107,40 @@ func (f *fixture) run(t *testing.T, tenant int) uuid.UUID {
 }
 
 // subscribe begins a subscription and hears of everything that was committed before: afterwards only news can come.
-func (f *fixture) subscribe(t *testing.T, filter live.Filter) *live.Subscription {
+func (f *fixture) subscribe(t *testing.T, filter models.StreamFilter) *live.Subscription[*models.RunEvent] {
 	t.Helper()
-	marker := f.watch(t, live.Filter{})
+	marker := f.watch(t, models.StreamFilter{})
 	run := f.run(t, 0)
 	for e := f.receive(t, marker); e.RunID != run; e = f.receive(t, marker) {
 	}
 	return f.watch(t, filter)
 }
 
-func (f *fixture) watch(t *testing.T, filter live.Filter) *live.Subscription {
+func (f *fixture) watch(t *testing.T, filter models.StreamFilter) *live.Subscription[*models.RunEvent] {
 	t.Helper()
-	s, err := f.Subscribe(t.Context(), filter)
+	s, err := f.RunStatuses(system(t.Context()), filter, f.now(t))
 	require.NoError(t, err)
 	return s
 }
 
-func (f *fixture) receive(t *testing.T, s *live.Subscription) *models.RunEvent {
+func system(ctx context.Context) context.Context { return models.WithViewer(ctx, models.System) }
+
+// now is the position after everything that is committed.
+func (f *fixture) now(t *testing.T) *models.Position {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), f.db.OwnerURL) // f.owner may be in a transaction
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	var identity, snapshot string
+	var place models.Place
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT `+store.LogIdentity+`, pg_current_snapshot()::text, (SELECT coalesce(max(seq), 0) FROM run_events)`).
+		Scan(&identity, &snapshot, &place.Seq))
+	at, err := models.ParseSnapshot(snapshot)
+	require.NoError(t, err)
+	return &models.Position{Log: store.LogID(identity), Prior: at, Current: at, Place: place}
+}
+
+func (f *fixture) receive(t *testing.T, s *live.Subscription[*models.RunEvent]) *models.RunEvent {
 	t.Helper()
 	select {
 	case e, ok := <-s.Events():
@@ -129,7 +153,7 @@ func (f *fixture) receive(t *testing.T, s *live.Subscription) *models.RunEvent {
 }
 
 // ended waits for the end of s and gives its reason.
-func ended(t *testing.T, s *live.Subscription) error {
+func ended(t *testing.T, s *live.Subscription[*models.RunEvent]) error {
 	t.Helper()
 	timeout := time.After(soon)
 	for {
@@ -147,7 +171,7 @@ func ended(t *testing.T, s *live.Subscription) error {
 func TestHub_HearsAnUpdateTypedIntoPostgreSQL(t *testing.T) {
 	t.Parallel()
 	f := setup(t, neverPoll)
-	s := f.subscribe(t, live.Filter{UserID: &f.user[0]})
+	s := f.subscribe(t, models.StreamFilter{UserID: &f.user[0]})
 	run := f.run(t, 0)
 	e := f.receive(t, s)
 	require.Equal(t, run, e.RunID)
@@ -169,19 +193,19 @@ func TestHub_GivesEachSubscriberWhatItAskedForAndItsTenantMaySee(t *testing.T) {
 	mine, theirs := f.run(t, 0), f.run(t, 1)
 	other := f.run(t, 0)
 	f.exec(t, `UPDATE runs SET thread_id = NULL WHERE id = $1`, other)
-	all := f.subscribe(t, live.Filter{})
-	tenant0, tenant1 := f.watch(t, live.Filter{UserID: &f.user[0]}), f.watch(t, live.Filter{UserID: &f.user[1]})
-	byRun := f.watch(t, live.Filter{UserID: &f.user[0], RunID: &mine})
-	byThread := f.watch(t, live.Filter{UserID: &f.user[0], ThreadID: &f.thread[0]})
-	both := f.watch(t, live.Filter{RunID: &mine, ThreadID: &f.thread[0]})
-	apart := f.watch(t, live.Filter{RunID: &mine, ThreadID: &f.thread[1]})
-	stranger := f.watch(t, live.Filter{UserID: &f.user[1], RunID: &mine})
-	strangerThread := f.watch(t, live.Filter{UserID: &f.user[1], ThreadID: &f.thread[0]})
+	all := f.subscribe(t, models.StreamFilter{})
+	tenant0, tenant1 := f.watch(t, models.StreamFilter{UserID: &f.user[0]}), f.watch(t, models.StreamFilter{UserID: &f.user[1]})
+	byRun := f.watch(t, models.StreamFilter{UserID: &f.user[0], RunID: &mine})
+	byThread := f.watch(t, models.StreamFilter{UserID: &f.user[0], ThreadID: &f.thread[0]})
+	both := f.watch(t, models.StreamFilter{RunID: &mine, ThreadID: &f.thread[0]})
+	apart := f.watch(t, models.StreamFilter{RunID: &mine, ThreadID: &f.thread[1]})
+	stranger := f.watch(t, models.StreamFilter{UserID: &f.user[1], RunID: &mine})
+	strangerThread := f.watch(t, models.StreamFilter{UserID: &f.user[1], ThreadID: &f.thread[0]})
 	f.exec(t, `UPDATE runs SET status = 'processing' WHERE id = $1`, mine)
 	f.exec(t, `UPDATE runs SET status = 'processing' WHERE id = $1`, theirs)
 	f.exec(t, `UPDATE runs SET status = 'processing' WHERE id = $1`, other)
 	// Everything is published in one place and in order, so that who has nothing after the last event will have nothing.
-	expect := func(s *live.Subscription, runs ...uuid.UUID) {
+	expect := func(s *live.Subscription[*models.RunEvent], runs ...uuid.UUID) {
 		t.Helper()
 		for _, run := range runs {
 			require.Equal(t, run, f.receive(t, s).RunID)
@@ -203,7 +227,7 @@ func TestHub_HearsTransactionsThatCommitOutOfOrder(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	early, late := f.run(t, 0), f.run(t, 0)
-	s := f.subscribe(t, live.Filter{})
+	s := f.subscribe(t, models.StreamFilter{})
 	first, err := f.connect(t).Begin(t.Context())
 	require.NoError(t, err)
 	_, err = first.Exec(t.Context(), `UPDATE runs SET status = 'processing' WHERE id = $1`, early)
@@ -214,7 +238,7 @@ func TestHub_HearsTransactionsThatCommitOutOfOrder(t *testing.T) {
 	require.NoError(t, first.Commit(t.Context()))
 	e := f.receive(t, s)
 	require.Equal(t, early, e.RunID)
-	require.Less(t, e.Seq, second.Seq)
+	require.Less(t, e.Place.Seq, second.Place.Seq)
 }
 
 // A transaction can be older by its xid and younger by its seq, which a watermark on either alone would miss.
@@ -222,7 +246,7 @@ func TestHub_HearsAnXidThatIsOlderThanItsSeq(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	a, b := f.run(t, 0), f.run(t, 0)
-	s := f.subscribe(t, live.Filter{})
+	s := f.subscribe(t, models.StreamFilter{})
 	older, err := f.connect(t).Begin(t.Context())
 	require.NoError(t, err)
 	_, err = older.Exec(t.Context(), `SELECT pg_current_xact_id()`)
@@ -243,7 +267,7 @@ func TestHub_RepeatsNothingWhileATransactionStaysOpen(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(cfg *live.Config) { cfg.Poll = time.Millisecond })
 	run, held := f.run(t, 0), f.run(t, 0)
-	s := f.subscribe(t, live.Filter{})
+	s := f.subscribe(t, models.StreamFilter{})
 	open, err := f.connect(t).Begin(t.Context())
 	require.NoError(t, err)
 	_, err = open.Exec(t.Context(), `UPDATE runs SET status = 'processing' WHERE id = $1`, held)
@@ -261,7 +285,7 @@ func TestHub_HearsOnlyOfWhatIsCommitted(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	run := f.run(t, 0)
-	s := f.subscribe(t, live.Filter{})
+	s := f.subscribe(t, models.StreamFilter{})
 	tx, err := f.owner.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `UPDATE runs SET status = 'failed' WHERE id = $1`, run)
@@ -292,7 +316,7 @@ func TestHub_MissesNothingWhenItsBackendIsKilled(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	run := f.run(t, 0)
-	s := f.subscribe(t, live.Filter{RunID: &run})
+	s := f.subscribe(t, models.StreamFilter{RunID: &run})
 	for version := 2; version <= 41; version++ {
 		if version%4 == 0 {
 			f.exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'netra live' AND datname = current_database()`)
@@ -308,7 +332,7 @@ func TestHub_MissesNothingWhileTheDatabaseTakesNoConnections(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	run := f.run(t, 0)
-	s := f.subscribe(t, live.Filter{RunID: &run})
+	s := f.subscribe(t, models.StreamFilter{RunID: &run})
 	var name string
 	f.scan(t, &name, `SELECT current_database()`)
 	f.exec(t, `ALTER DATABASE `+name+` CONNECTION LIMIT 0`)
@@ -337,7 +361,7 @@ func TestHub_MissesNothingWhenPostgreSQLCrashes(t *testing.T) {
 	require.NoError(t, migrations.Up(t.Context(), db.Owner(t), db.ClickHouse(t), slog.New(slog.DiscardHandler)))
 	f := setupOn(t, db)
 	run := f.run(t, 0)
-	s := f.subscribe(t, live.Filter{RunID: &run})
+	s := f.subscribe(t, models.StreamFilter{RunID: &run})
 	for version := 2; version <= 4; version++ {
 		pid, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 		require.NoError(t, err)
@@ -367,7 +391,7 @@ func postmasterChanged(dir string, from int) bool {
 func TestHub_EndsEverySubscriptionWhenAnotherDatabaseTakesThePlace(t *testing.T) {
 	t.Parallel()
 	f, other := setup(t), testdb.New(t)
-	s := f.subscribe(t, live.Filter{})
+	s := f.subscribe(t, models.StreamFilter{})
 	name := func(from string) string { return from[strings.LastIndex(from, "/")+1 : strings.LastIndex(from, "?")] }
 	admin, err := pgx.Connect(t.Context(), os.Getenv("NETRA_OWNER_DATABASE_URL"))
 	require.NoError(t, err)
@@ -387,7 +411,7 @@ func TestHub_EndsEverySubscriptionWhenAnotherDatabaseTakesThePlace(t *testing.T)
 		}, soon, 10*time.Millisecond, statement) // a terminated backend takes a moment to go
 	}
 	require.ErrorIs(t, ended(t, s), live.ErrLost)
-	again := f.watch(t, live.Filter{})
+	again := f.watch(t, models.StreamFilter{})
 	f.owner = f.connect(t)
 	f.scan(t, &f.user[0], `INSERT INTO users (email) VALUES ('new@example.com') RETURNING id`)
 	f.exec(t, `INSERT INTO runs (user_id, input_data) VALUES ($1, '{}')`, f.user[0])
@@ -407,7 +431,7 @@ func TestHub_TakesNothingFromABackupForNews(t *testing.T) {
 		UPDATE run_events SET xid = (pg_current_xact_id()::text::bigint + 20)::text::xid8`)
 	require.NoError(t, err)
 	f := setupOn(t, db, func(cfg *live.Config) { cfg.Poll = time.Millisecond })
-	s := f.watch(t, live.Filter{})
+	s := f.watch(t, models.StreamFilter{})
 	for range 50 { // transaction ids reach and pass the restored one
 		run := f.run(t, 0)
 		require.Equal(t, run, f.receive(t, s).RunID)
@@ -418,7 +442,7 @@ func TestHub_PollsWhereNobodyRingsTheBell(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(cfg *live.Config) { cfg.Poll = 20 * time.Millisecond })
 	run := f.run(t, 0)
-	s := f.subscribe(t, live.Filter{})
+	s := f.subscribe(t, models.StreamFilter{})
 	var definition string
 	f.scan(t, &definition, `SELECT replace(pg_get_functiondef('record_run_event'::regproc), 'PERFORM pg_notify(''run_events'', '''');', '')`)
 	require.NotContains(t, definition, "notify")
@@ -433,11 +457,11 @@ func TestHub_DeliversABurstOfOneStatementInOrder(t *testing.T) {
 	f := setup(t)
 	f.exec(t, `INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, $2)`, f.user[0], burst)
 	f.exec(t, `ANALYZE runs`)
-	slow := f.subscribe(t, live.Filter{}) // reads nothing until the end
-	quick := f.watch(t, live.Filter{UserID: &f.user[0]})
+	slow := f.subscribe(t, models.StreamFilter{}) // reads nothing until the end
+	quick := f.watch(t, models.StreamFilter{UserID: &f.user[0]})
 	f.exec(t, `UPDATE runs SET status = 'processing' WHERE thread_id IS NULL`)
 	f.exec(t, `UPDATE runs SET status = 'completed' WHERE thread_id IS NULL AND id IN (SELECT id FROM runs LIMIT 5000)`)
-	for _, s := range []*live.Subscription{quick, slow} {
+	for _, s := range []*live.Subscription[*models.RunEvent]{quick, slow} {
 		versions, total := map[uuid.UUID]int{}, 0
 		for total < burst {
 			e := f.receive(t, s)
@@ -456,10 +480,10 @@ func TestHub_EndsASlowSubscriberAndHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(cfg *live.Config) { cfg.Mailbox = 100 })
 	run := f.run(t, 0)
-	slow := f.subscribe(t, live.Filter{})
-	others := make([]*live.Subscription, 20)
+	slow := f.subscribe(t, models.StreamFilter{})
+	others := make([]*live.Subscription[*models.RunEvent], 20)
 	for i := range others {
-		others[i] = f.watch(t, live.Filter{RunID: &run})
+		others[i] = f.watch(t, models.StreamFilter{RunID: &run})
 	}
 	for version := 2; version <= 300; version++ {
 		f.exec(t, `UPDATE runs SET status = CASE status WHEN 'pending' THEN 'processing' ELSE 'pending' END WHERE id = $1`, run)
@@ -474,8 +498,8 @@ func TestHub_EndsASlowSubscriberAndHarmsNoOther(t *testing.T) {
 func TestHub_GivesEachSubscriberItsOwnEvent(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	a := f.subscribe(t, live.Filter{})
-	b := f.watch(t, live.Filter{})
+	a := f.subscribe(t, models.StreamFilter{})
+	b := f.watch(t, models.StreamFilter{})
 	f.run(t, 0)
 	require.NotSame(t, f.receive(t, a), f.receive(t, b))
 }
@@ -483,19 +507,20 @@ func TestHub_GivesEachSubscriberItsOwnEvent(t *testing.T) {
 func TestHub_EndsEverySubscriptionWithItself(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	s := f.watch(t, live.Filter{})
+	s := f.watch(t, models.StreamFilter{})
 	f.stop()
 	<-f.stopped
 	require.ErrorIs(t, ended(t, s), live.ErrClosed)
-	_, err := f.Subscribe(t.Context(), live.Filter{})
-	require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err))
+	s, err := f.RunStatuses(system(t.Context()), models.StreamFilter{}, nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, ended(t, s), live.ErrClosed)
 }
 
 func TestHub_EndsASubscriptionWithItsContext(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	s, err := f.Subscribe(ctx, live.Filter{})
+	s, err := f.RunStatuses(system(ctx), models.StreamFilter{}, nil)
 	require.NoError(t, err)
 	cancel()
 	require.NoError(t, ended(t, s))
@@ -527,8 +552,8 @@ func TestHub_StaysSmallUnderSubscribersThatComeAndGo(t *testing.T) {
 		readers.Go(func() {
 			for i := range 200 {
 				ctx, cancel := context.WithCancel(context.Background())
-				filter := []live.Filter{{}, {UserID: &f.user[0]}, {ThreadID: &f.thread[0]}}[i%3]
-				s, err := f.Subscribe(ctx, filter)
+				filter := []models.StreamFilter{{}, {UserID: &f.user[0]}, {ThreadID: &f.thread[0]}}[i%3]
+				s, err := f.RunStatuses(system(ctx), filter, nil)
 				if err != nil {
 					t.Error(err)
 				} else if filter.ThreadID == nil {
@@ -553,7 +578,7 @@ func TestHub_IsForgivenADatabaseThatComesLate(t *testing.T) {
 	go func() { done <- h.Run(ctx) }()
 	asking, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	_, err := h.Subscribe(asking, live.Filter{})
+	_, err := h.RunStatuses(asking, models.StreamFilter{}, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	cancel()
 	require.NoError(t, <-done)
@@ -565,7 +590,7 @@ func TestHub_LooksByIndex(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(cfg *live.Config) { cfg.Poll = 10 * time.Millisecond })
 	f.exec(t, `INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, 20000)`, f.user[0])
-	f.subscribe(t, live.Filter{})
+	f.subscribe(t, models.StreamFilter{})
 	read := func() int64 {
 		var n int64
 		f.scan(t, &n, `SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'run_events'`)

@@ -8,28 +8,35 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-type mailboxes map[*Subscription]struct{}
+type mailboxes[E Event[E]] map[*Subscription[E]]struct{}
 
 // routes finds the subscribers of an event without looking at the others: each subscription is kept once, under the narrowest
 // condition that it has.
-type routes struct {
+type routes[E Event[E]] struct {
 	count    int
-	byRun    map[uuid.UUID]mailboxes
-	byThread map[uuid.UUID]mailboxes
-	byUser   map[int]mailboxes
-	rest     mailboxes
+	byRun    map[uuid.UUID]mailboxes[E]
+	byThread map[uuid.UUID]mailboxes[E]
+	byUser   map[int]mailboxes[E]
+	rest     mailboxes[E]
 }
 
-func newRoutes() routes {
-	return routes{
-		byRun:    map[uuid.UUID]mailboxes{},
-		byThread: map[uuid.UUID]mailboxes{},
-		byUser:   map[int]mailboxes{},
-		rest:     mailboxes{},
+func newRoutes[E Event[E]]() routes[E] {
+	return routes[E]{
+		byRun:    map[uuid.UUID]mailboxes[E]{},
+		byThread: map[uuid.UUID]mailboxes[E]{},
+		byUser:   map[int]mailboxes[E]{},
+		rest:     mailboxes[E]{},
 	}
 }
 
-func (r *routes) add(s *Subscription) {
+func matches[E Event[E]](f models.StreamFilter, e E) bool {
+	run, thread, user := e.About()
+	return (f.UserID == nil || *f.UserID == user) &&
+		(f.RunID == nil || run != nil && *f.RunID == *run) &&
+		(f.ThreadID == nil || thread != nil && *f.ThreadID == *thread)
+}
+
+func (r *routes[E]) add(s *Subscription[E]) {
 	switch f := s.filter; {
 	case f.RunID != nil:
 		put(r.byRun, *f.RunID, s)
@@ -44,7 +51,7 @@ func (r *routes) add(s *Subscription) {
 }
 
 // remove forgets s, which may be gone already.
-func (r *routes) remove(s *Subscription) {
+func (r *routes[E]) remove(s *Subscription[E]) {
 	var found bool
 	switch f := s.filter; {
 	case f.RunID != nil:
@@ -63,12 +70,16 @@ func (r *routes) remove(s *Subscription) {
 }
 
 // candidates are all whose narrowest condition e meets. Removing one meanwhile is allowed.
-func (r *routes) candidates(e *models.RunEvent) iter.Seq[*Subscription] {
-	sets := [4]mailboxes{r.byRun[e.RunID], nil, r.byUser[e.UserID], r.rest}
-	if e.ThreadID != nil {
-		sets[1] = r.byThread[*e.ThreadID]
+func (r *routes[E]) candidates(e E) iter.Seq[*Subscription[E]] {
+	run, thread, user := e.About()
+	sets := [4]mailboxes[E]{nil, nil, r.byUser[user], r.rest}
+	if run != nil {
+		sets[0] = r.byRun[*run]
 	}
-	return func(yield func(*Subscription) bool) {
+	if thread != nil {
+		sets[1] = r.byThread[*thread]
+	}
+	return func(yield func(*Subscription[E]) bool) {
 		for _, set := range sets {
 			for s := range set {
 				if !yield(s) {
@@ -79,9 +90,9 @@ func (r *routes) candidates(e *models.RunEvent) iter.Seq[*Subscription] {
 	}
 }
 
-func (r *routes) all() iter.Seq[*Subscription] {
-	return func(yield func(*Subscription) bool) {
-		for _, sets := range []iter.Seq[mailboxes]{values(r.byRun), values(r.byThread), values(r.byUser), one(r.rest)} {
+func (r *routes[E]) all() iter.Seq[*Subscription[E]] {
+	return func(yield func(*Subscription[E]) bool) {
+		for _, sets := range []iter.Seq[mailboxes[E]]{values(r.byRun), values(r.byThread), values(r.byUser), one(r.rest)} {
 			for set := range sets {
 				for s := range set {
 					if !yield(s) {
@@ -93,8 +104,8 @@ func (r *routes) all() iter.Seq[*Subscription] {
 	}
 }
 
-func values[K comparable](m map[K]mailboxes) iter.Seq[mailboxes] {
-	return func(yield func(mailboxes) bool) {
+func values[K comparable, E Event[E]](m map[K]mailboxes[E]) iter.Seq[mailboxes[E]] {
+	return func(yield func(mailboxes[E]) bool) {
 		for _, set := range m {
 			if !yield(set) {
 				return
@@ -103,18 +114,18 @@ func values[K comparable](m map[K]mailboxes) iter.Seq[mailboxes] {
 	}
 }
 
-func one(set mailboxes) iter.Seq[mailboxes] {
-	return func(yield func(mailboxes) bool) { yield(set) }
+func one[E Event[E]](set mailboxes[E]) iter.Seq[mailboxes[E]] {
+	return func(yield func(mailboxes[E]) bool) { yield(set) }
 }
 
-func put[K comparable](m map[K]mailboxes, key K, s *Subscription) {
+func put[K comparable, E Event[E]](m map[K]mailboxes[E], key K, s *Subscription[E]) {
 	if m[key] == nil {
-		m[key] = mailboxes{}
+		m[key] = mailboxes[E]{}
 	}
 	m[key][s] = struct{}{}
 }
 
-func take[K comparable](m map[K]mailboxes, key K, s *Subscription) bool {
+func take[K comparable, E Event[E]](m map[K]mailboxes[E], key K, s *Subscription[E]) bool {
 	_, found := m[key][s]
 	delete(m[key], s)
 	if len(m[key]) == 0 {

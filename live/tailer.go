@@ -1,16 +1,20 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/store"
 )
 
 const (
@@ -54,21 +58,32 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// tailer reads run_events. Its position survives its connections.
+// tailer reads the logs. Its position survives its connections.
 type tailer struct {
 	hub    *Hub
 	config *pgx.ConnConfig
 	conn   *pgx.Conn
 	rung   bool // the bell rang since the last read began
 
-	cluster string // which database on which server the position belongs to; empty before the first connection
-	seen    snapshot
-	// When a read broke off, rows that its snapshot showed were handed out up to this seq.
-	broken     snapshot
-	brokenUpTo int64
-	// Rows up to here with an xid from the future came with a backup of another server; they are no news, even once our server's
+	identity string // of the log that the position belongs to; empty before the first connection
+	log      uint64
+	seen     *models.Snapshot
+	// When a read broke off, rows that its snapshot showed were handed out up to this one.
+	broken     *models.Snapshot
+	brokenUpTo step
+	// Events up to here with an xid from the future came with a backup of another server; they are no news, even once our server's
 	// own counter has passed them.
 	foreignUpTo int64
+}
+
+// step is where a read is: events of runs come first, then messages.
+type step struct {
+	stream int
+	place  models.Place
+}
+
+func (s step) compare(other step) int {
+	return cmp.Or(cmp.Compare(s.stream, other.stream), s.place.Compare(other.place))
 }
 
 // follow connects and reads until something breaks. It says whether it got as far as reading.
@@ -110,101 +125,141 @@ func (t *tailer) follow(ctx context.Context) (reached bool, err error) {
 func (t *tailer) listen(ctx context.Context) error {
 	_, err := t.conn.Exec(ctx, `
 		SELECT set_config('netra.superuser', 'on', false), set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false);
-		LISTEN run_events`, pgx.QueryExecModeSimpleProtocol)
+		LISTEN run_events; LISTEN messages`, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	return nil
 }
 
-// orient finds out whether the position still means something here. On another server, after a failover or when the database was made
-// anew, transaction ids and sequences begin where they like: everybody has to begin again.
+// orient finds out whether the position still means something here. On another server, after a failover or when the log was made
+// anew, transaction ids and sequences begin where they like: everybody has to begin again. So they have where rows that have not
+// been read are deleted already, which takes an absence as long as rows are kept.
 func (t *tailer) orient(ctx context.Context) error {
-	var cluster, now string
+	var identity, now string
 	var foreign int64
+	var deleted, run, message uint64
 	err := t.conn.QueryRow(ctx, `
-		SELECT concat_ws('/',
-				(SELECT system_identifier FROM pg_control_system()),
-				left(pg_walfile_name(pg_current_wal_lsn()), 8),
-				(SELECT oid FROM pg_database WHERE datname = current_database())),
-			pg_current_snapshot()::text,
-			(SELECT coalesce(max(seq), 0) FROM run_events WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))`).
-		Scan(&cluster, &now, &foreign)
+		SELECT `+store.LogIdentity+`, pg_current_snapshot()::text,
+			(SELECT coalesce(max(seq), 0) FROM run_events WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())),
+			(SELECT deleted FROM run_events_horizon),
+			coalesce((SELECT xid FROM run_events WHERE xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 1), '0'),
+			coalesce((SELECT xid FROM messages WHERE xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 1), '0')`).
+		Scan(&identity, &now, &foreign, &deleted, &run, &message)
 	if err != nil {
 		return fmt.Errorf("find the position: %w", err)
 	}
-	current, err := parseSnapshot(now)
+	current, err := models.ParseSnapshot(now)
 	if err != nil {
 		return err
 	}
+	known := current.Known(max(run, message, deleted))
 	t.foreignUpTo = max(t.foreignUpTo, foreign)
 	switch {
-	case t.cluster == "":
-		t.seen = current
+	case t.identity == "":
+		t.seen, t.broken = known, &models.Snapshot{}
+		t.log = store.LogID(identity)
+		t.hub.begin(t.log, t.seen)
 		close(t.hub.ready)
-	case t.cluster != cluster || current.xmax < t.seen.xmax:
-		t.hub.cfg.Log.WarnContext(ctx, "live: another database answers; all subscribers begin again", "was", t.cluster, "is", cluster)
-		t.seen, t.broken, t.brokenUpTo, t.foreignUpTo = current, snapshot{}, 0, foreign
-		t.hub.endAll(ErrLost)
+	case t.identity != identity || current.Max <= t.seen.Last() || deleted >= t.seen.Min():
+		t.hub.cfg.Log.WarnContext(ctx, "live: another log, or one with a gap; all subscribers begin again", "was", t.identity, "is", identity)
+		t.seen, t.broken, t.brokenUpTo, t.foreignUpTo = known, &models.Snapshot{}, step{}, foreign
+		t.log = store.LogID(identity)
+		t.hub.begin(t.log, t.seen)
 	}
-	t.cluster = cluster
+	t.identity = identity
 	return nil
 }
 
-// news selects the snapshot that the statement runs under, and every row that it shows and the snapshot before did not: exactly the
+// news selects the log and the snapshot that the statement runs under, with the greatest xid among the rows, and every row that it shows and the snapshot before did not: exactly the
 // rows of transactions that had not ended then. So nothing is missed or repeated in whatever order transactions commit, and one
-// that stays open costs one probe of the index (xid, seq). Rows of one run come in the order of their versions: a version is given
+// that stays open costs a probe of each index. Rows of one run come in the order of their versions: a version is given
 // out under the run's lock, which is held until the commit, and all rows are read under one snapshot. They are streamed: a burst is
 // bounded by the mailboxes, not by this read.
 const news = `
-	SELECT 0 AS seq, 0::text::xid8 AS xid, NULL::uuid AS run_id, 0 AS version, NULL::uuid AS thread_id, 0 AS user_id,
-		NULL AS old_status, '' AS new_status, now() AS at, pg_current_snapshot()::text AS snapshot
+	SELECT 0 AS stream, 0 AS seq, NULL::uuid AS id, (
+			SELECT coalesce(max(xid::text::bigint), 0)::text::xid8 FROM (
+				SELECT xid FROM run_events WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND seq > $3
+				UNION ALL
+				SELECT xid FROM messages WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.GenuineMessage + `
+			) AS fresh) AS xid, 0 AS version, NULL::uuid AS thread_id, 0 AS user_id,
+		pg_relation_filenode('public.run_events')::text AS old_status, pg_current_snapshot()::text AS new_status, now() AS at
 	UNION ALL
-	SELECT seq, xid, run_id, version, thread_id, user_id, old_status, new_status, at, NULL
+	SELECT 1, seq, run_id, xid, version, thread_id, user_id, old_status, new_status, at
 	FROM run_events
 	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND seq > $3
-	ORDER BY seq`
+	UNION ALL
+	SELECT 2, ` + store.MessageMicros + `, id, xid, 0, thread_id, user_id, NULL, NULL, NULL
+	FROM messages
+	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.GenuineMessage + `
+	ORDER BY stream, seq, id`
 
 // read hands out what is new.
 func (t *tailer) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	rows, err := t.conn.Query(ctx, news, t.seen.xmax, t.seen.open, t.foreignUpTo)
+	rows, err := t.conn.Query(ctx, news, t.seen.Max, t.seen.Open, t.foreignUpTo)
 	if err != nil {
-		return fmt.Errorf("read run_events: %w", err)
+		return fmt.Errorf("read the logs: %w", err)
 	}
 	defer rows.Close()
-	var current snapshot
-	var upTo int64
+	var current *models.Snapshot
+	var upTo step
 	for rows.Next() {
-		e := new(models.RunEvent)
-		var runID *[16]byte
-		var xid uint64
-		var text *string
-		err := rows.Scan(&e.Seq, &xid, &runID, &e.Version, &e.ThreadID, &e.UserID, &e.OldStatus, &e.NewStatus, &e.At, &text)
-		if err != nil {
-			return fmt.Errorf("read run_events: %w", err)
+		var r row
+		if err := rows.Scan(&r.stream, &r.place.Seq, &r.id, &r.xid, &r.version, &r.thread, &r.user, &r.from, &r.to, &r.at); err != nil {
+			return fmt.Errorf("read the logs: %w", err)
 		}
-		if text != nil {
-			if current, err = parseSnapshot(*text); err != nil {
+		if r.stream == 0 {
+			if !strings.HasSuffix(t.identity, "/"+*r.from) {
+				return errors.New("run_events was replaced")
+			}
+			if current, err = models.ParseSnapshot(*r.to); err != nil {
 				return err
 			}
+			current = current.Known(max(t.seen.Last(), r.xid))
 			continue
 		}
-		e.RunID = *runID
-		if e.Seq > t.brokenUpTo || !t.broken.shows(xid) {
-			t.hub.publish(e)
+		if r.stream == 2 {
+			r.place.ID = *r.id
 		}
-		upTo = e.Seq
+		if r.step.compare(t.brokenUpTo) > 0 || !t.broken.Shows(r.xid) {
+			t.publish(&r, models.Mark{Xid: r.xid, Position: models.Position{Log: t.log, Prior: t.seen, Current: current, Place: r.place}})
+		}
+		upTo = r.step
 	}
 	if err := rows.Err(); err != nil {
-		if upTo > t.brokenUpTo {
+		if upTo.compare(t.brokenUpTo) > 0 {
 			t.broken, t.brokenUpTo = current, upTo
 		}
-		return fmt.Errorf("read run_events: %w", err)
+		return fmt.Errorf("read the logs: %w", err)
 	}
-	t.seen, t.broken, t.brokenUpTo = current, snapshot{}, 0
+	t.seen, t.broken, t.brokenUpTo = current, &models.Snapshot{}, step{}
+	t.hub.progress(t.seen)
 	return nil
+}
+
+// row is one of news.
+type row struct {
+	step
+	id       *uuid.UUID
+	xid      uint64
+	version  int
+	thread   *uuid.UUID
+	user     int
+	from, to *string
+	at       *time.Time
+}
+
+func (t *tailer) publish(r *row, mark models.Mark) {
+	if r.stream == 2 {
+		publish(t.hub, &t.hub.messages, &models.MessageEvent{Mark: mark, Shared: new(models.Shared), MessageID: *r.id, ThreadID: *r.thread, UserID: r.user})
+		return
+	}
+	publish(t.hub, &t.hub.runs, &models.RunEvent{
+		Mark: mark, Shared: new(models.Shared), RunID: *r.id, ThreadID: r.thread, UserID: r.user,
+		Version: r.version, OldStatus: (*models.RunStatus)(r.from), NewStatus: models.RunStatus(*r.to), At: *r.at,
+	})
 }
 
 // wait returns when the bell rings, and after the poll interval without it.

@@ -79,4 +79,9 @@ type (
 	MessageEdge       = Edge[*Message]
 	RunConnection     = Connection[*Run]
 	RunEdge           = Edge[*Run]
+
+	RunTransitionConnection  = Connection[*RunTransition]
+	RunTransitionEdge        = Edge[*RunTransition]
+	ThreadActivityConnection = Connection[*ThreadActivity]
+	ThreadActivityEdge       = Edge[*ThreadActivity]
 )

@@ -15,6 +15,7 @@ const (
 	BadUserInput         Code = "BAD_USER_INPUT"        // an argument that can never work
 	Conflict             Code = "CONFLICT"              // the state does not allow it
 	RateLimited          Code = "RATE_LIMITED"          // too much at once; try again later
+	CursorExpired        Code = "CURSOR_EXPIRED"        // a subscription's cursor is too old or of another database: it goes on from a snapshot
 	TooComplex           Code = "TOO_COMPLEX"           // the operation is over a limit of size or cost
 	AnalyticsUnavailable Code = "ANALYTICS_UNAVAILABLE" // ClickHouse cannot answer now
 	DatabaseUnavailable  Code = "DATABASE_UNAVAILABLE"  // PostgreSQL cannot answer now

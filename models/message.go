@@ -53,3 +53,29 @@ type MessageFilter struct {
 	CreatedAt *TimeFilter
 	Metadata  JSON
 }
+
+// MessageEvent is a message that has been added, as its subscribers receive it.
+type MessageEvent struct {
+	Batched
+	Mark
+	Shared *Shared // with all who receive it
+
+	MessageID uuid.UUID
+	ThreadID  uuid.UUID
+	UserID    int
+}
+
+// Snapshot says that the message is the latest and not a new one.
+func (e *MessageEvent) Snapshot() bool { return e.Mark.Snapshot }
+
+// Cursor is the event's place in the stream.
+func (e *MessageEvent) Cursor() string { return e.Position.Cursor(MessageStream) }
+
+// Own is a receiver's copy: in its operation the event joins a cohort, which no other operation may see.
+func (e *MessageEvent) Own() *MessageEvent {
+	mine := *e
+	return &mine
+}
+
+// About is what an event is looked for by.
+func (e *MessageEvent) About() (run, thread *uuid.UUID, user int) { return nil, &e.ThreadID, e.UserID }

@@ -30,9 +30,11 @@ const (
 	Timestamp ColumnType = "timestamptz"
 	Text      ColumnType = "text"
 	Integer   ColumnType = "integer"
+	Bigint    ColumnType = "bigint"
 	UUID      ColumnType = "uuid"
 
 	WorkloadKey ColumnType = "workload"
+	ActivityKey ColumnType = "activity"
 )
 
 // Order is a column that has a keyset index, and a direction. Ties are broken by id in the same direction.
@@ -127,10 +129,14 @@ func (t ColumnType) accepts(value string) bool {
 		err = CheckText(value)
 	case Integer:
 		_, err = strconv.ParseInt(value, 10, 32)
+	case Bigint:
+		_, err = strconv.ParseInt(value, 10, 64)
 	case UUID:
 		_, err = uuid.Parse(value)
 	case WorkloadKey:
 		_, _, err = ParseWorkloadKey(value)
+	case ActivityKey:
+		_, err = ParseActivityKey(value)
 	default:
 		return false
 	}

@@ -1,7 +1,6 @@
 package models
 
 import (
-	"encoding/base64"
 	"strconv"
 	"time"
 
@@ -61,15 +60,49 @@ type RunFilter struct {
 	Metadata  JSON
 }
 
-// RunEvent is a row of run_events: one change of a run's status. Versions of one run are dense and begin at 1.
+// RunEvent is a change of a run's status as its subscribers receive it. Versions of one run are dense and begin at 1.
 type RunEvent struct {
+	Batched
+	Mark
+	Shared *Shared // with all who receive it
+
+	RunID     uuid.UUID
+	ThreadID  *uuid.UUID
+	UserID    int
+	Version   int
+	OldStatus *RunStatus
+	NewStatus RunStatus
+	At        time.Time
+}
+
+// PreviousStatus is nil for a run that has just been made, and for a state.
+func (e *RunEvent) PreviousStatus() *RunStatus { return e.OldStatus }
+
+// Status is where the run went.
+func (e *RunEvent) Status() RunStatus { return e.NewStatus }
+
+// Snapshot says that this is the run's state and not a change.
+func (e *RunEvent) Snapshot() bool { return e.Mark.Snapshot }
+
+// Cursor is the event's place in the stream.
+func (e *RunEvent) Cursor() string { return e.Position.Cursor(RunStream) }
+
+// Own is a receiver's copy: in its operation the event joins a cohort, which no other operation may see.
+func (e *RunEvent) Own() *RunEvent {
+	mine := *e
+	return &mine
+}
+
+// About is what an event is looked for by.
+func (e *RunEvent) About() (run, thread *uuid.UUID, user int) { return &e.RunID, e.ThreadID, e.UserID }
+
+// RunTransition is a row of run_events: one step in a run's history.
+type RunTransition struct {
 	bun.BaseModel `bun:"table:run_events"`
 	Batched       `bun:"-"`
 
-	Seq       int64      `bun:"seq,pk"`
+	Seq       int64      `bun:"id"`
 	RunID     uuid.UUID  `bun:"run_id"`
-	ThreadID  *uuid.UUID `bun:"thread_id"`
-	UserID    int        `bun:"user_id"`
 	Version   int        `bun:"version"`
 	OldStatus *RunStatus `bun:"old_status"`
 	NewStatus RunStatus  `bun:"new_status"`
@@ -77,12 +110,15 @@ type RunEvent struct {
 }
 
 // PreviousStatus is nil for a run that has just been made.
-func (e *RunEvent) PreviousStatus() *RunStatus { return e.OldStatus }
+func (t *RunTransition) PreviousStatus() *RunStatus { return t.OldStatus }
 
 // Status is where the run went.
-func (e *RunEvent) Status() RunStatus { return e.NewStatus }
+func (t *RunTransition) Status() RunStatus { return t.NewStatus }
 
-// Cursor is the event's place in the stream.
-func (e *RunEvent) Cursor() string {
-	return base64.RawURLEncoding.EncodeToString([]byte("event:" + strconv.FormatInt(e.Seq, 10)))
+// TimelineOrder is the order of a run's history.
+var TimelineOrder = Order{Column: "version", Type: Bigint, IDType: Bigint}
+
+// Cursor is the step's position in its run's history.
+func (t *RunTransition) Cursor(order Order) Cursor {
+	return Cursor{Column: order.Column, Value: strconv.Itoa(t.Version), ID: strconv.FormatInt(t.Seq, 10)}
 }

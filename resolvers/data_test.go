@@ -60,6 +60,15 @@ type dataset struct {
 	messages []*models.Message
 	runs     []*models.Run
 	events   []metricEvent
+
+	transitions []*transition // which the database writes by itself
+}
+
+// transition is a row of run_events.
+type transition struct {
+	models.RunTransition
+	thread *uuid.UUID
+	user   int
 }
 
 func tag(n int) models.JSON {
@@ -139,11 +148,21 @@ func load(t *testing.T, s size) (*testdb.DB, dataset) {
 		}
 		return nil
 	}))
+	// Some runs have a history, and of their thread's messages some were said at the same instants.
+	for _, statement := range []string{
+		`UPDATE runs SET status = 'processing' WHERE agent_type = 'data'`,
+		`UPDATE runs SET status = 'cancelled' WHERE agent_type = 'data'`,
+		`UPDATE run_events e SET at = r.created_at FROM runs r WHERE r.id = e.run_id AND e.version < 3`,
+	} {
+		_, err := owner.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
 	stored := dataset{events: d.events}
 	for _, rows := range []any{&stored.users, &stored.threads, &stored.messages, &stored.runs} {
 		require.NoError(t, owner.NewSelect().Model(rows).Scan(t.Context()))
 	}
 	require.Len(t, stored.messages, len(d.messages))
+	stored.transitions = transitions(t, owner)
 	insertEvents(t, db.ClickHouse(t), d.events)
 	return db, stored
 }
@@ -156,6 +175,21 @@ func (d dataset) workloads() []*models.Workload {
 			all = append(all, &models.Workload{UserID: e.user, WorkloadID: e.workload, LastSeen: e.at})
 		}
 	}
+	return all
+}
+
+func transitions(t *testing.T, owner *bun.DB) []*transition {
+	t.Helper()
+	rows, err := owner.QueryContext(t.Context(), `SELECT seq, run_id, version, old_status, new_status, at, thread_id, user_id FROM run_events`)
+	require.NoError(t, err)
+	defer rows.Close()
+	var all []*transition
+	for rows.Next() {
+		one := new(transition)
+		require.NoError(t, rows.Scan(&one.Seq, &one.RunID, &one.Version, &one.OldStatus, &one.NewStatus, &one.At, &one.thread, &one.user))
+		all = append(all, one)
+	}
+	require.NoError(t, rows.Err())
 	return all
 }
 

@@ -16,10 +16,25 @@ func (r *messageResolver) Thread(ctx context.Context, obj *models.Message) (*mod
 	return linked(ctx, r.Resolver, obj.Cohort(), &obj.ThreadID, r.Store.Threads, threadKey)
 }
 
+func (r *messageAdditionResolver) Message(ctx context.Context, obj *models.MessageEvent) (*models.Message, error) {
+	return eventRow(ctx, obj.Shared, obj.MessageID, r.Store.Messages)
+}
+
 func (r *queryResolver) Message(ctx context.Context, id string) (*models.Message, error) {
 	return lookup(ctx, models.KindMessage, id, r.Store.Messages)
 }
 
+func (r *subscriptionResolver) MessageAdded(ctx context.Context, threadID string, after *string) (<-chan *models.MessageEvent, error) {
+	return r.messagesAdded(ctx, threadID, after)
+}
+
 func (r *Resolver) Message() graph.MessageResolver { return &messageResolver{r} }
 
-type messageResolver struct{ *Resolver }
+func (r *Resolver) MessageAddition() graph.MessageAdditionResolver {
+	return &messageAdditionResolver{r}
+}
+
+type (
+	messageResolver         struct{ *Resolver }
+	messageAdditionResolver struct{ *Resolver }
+)

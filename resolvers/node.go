@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/99designs/gqlgen/graphql"
-	"github.com/google/uuid"
 
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
@@ -19,7 +18,7 @@ func (r *Resolver) nodes(ctx context.Context, ids []string) ([]models.Node, []er
 	}
 	readNodes(ctx, places, models.KindUser, models.GlobalID.Int, r.Store.Users, userKey)
 	readNodes(ctx, places, models.KindThread, models.GlobalID.UUID, r.Store.Threads, threadKey)
-	readNodes(ctx, places, models.KindMessage, models.GlobalID.UUID, r.Store.Messages, func(m *models.Message) uuid.UUID { return m.DatabaseID })
+	readNodes(ctx, places, models.KindMessage, models.GlobalID.UUID, r.Store.Messages, messageKey)
 	readNodes(ctx, places, models.KindRun, models.GlobalID.UUID, r.Store.Runs, runKey)
 	readNodes(ctx, places, models.KindWorkload, workloadSubject, func(ctx context.Context, subjects []models.Subject, _ store.Fields) ([]*models.Workload, error) {
 		return r.Analytics.Workloads(ctx, subjects)

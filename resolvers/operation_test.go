@@ -70,6 +70,15 @@ func newPool(d dataset) *pool {
 		p.cursor("WorkloadEventConnection", row, models.LatestEvents)
 	}
 	add(models.KindWorkload, models.GlobalID{Kind: models.KindWorkload, Key: "1:absent"}.String())
+	for _, t := range d.transitions {
+		p.cursor("RunTransitionConnection", &t.RunTransition, models.TimelineOrder)
+		if t.thread != nil {
+			p.cursor("ThreadActivityConnection", &models.ThreadActivity{At: t.At, Transition: &t.Seq}, models.ActivityOrder)
+		}
+	}
+	for _, m := range d.messages {
+		p.cursor("ThreadActivityConnection", &models.ThreadActivity{At: m.CreatedAt, MessageID: &m.DatabaseID}, models.ActivityOrder)
+	}
 	add(models.KindUser, models.GlobalID{Kind: models.KindUser, Key: "2000000000"}.String())
 	for _, kind := range []models.Kind{models.KindThread, models.KindMessage, models.KindRun} {
 		add(kind, models.GlobalID{Kind: kind, Key: uuid.NewString()}.String())
@@ -139,7 +148,7 @@ func (g *generator) selection(def *ast.Definition, depth int) string {
 
 // measured fields are those that ClickHouse answers, and the ways to them.
 func (g *generator) measured(def *ast.Definition, field *ast.FieldDefinition) bool {
-	return g.schema.Types["Measured"].Fields.ForName(field.Name) != nil || field.Name == "activity" || def == g.schema.Query && (field.Name == "platform" || field.Name == "workload")
+	return g.schema.Types["Measured"].Fields.ForName(field.Name) != nil || field.Name == "activity" && def.Name != "Thread" || def == g.schema.Query && (field.Name == "platform" || field.Name == "workload")
 }
 
 // percentile fields are estimates; they have a test of their own.

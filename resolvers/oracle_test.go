@@ -95,6 +95,9 @@ func (o *oracle) Run() graph.RunResolver                         { return oracle
 func (o *oracle) Mutation() graph.MutationResolver               { return nil }
 func (o *oracle) Subscription() graph.SubscriptionResolver       { return nil } // operations of these tests are queries
 func (o *oracle) RunStatusChange() graph.RunStatusChangeResolver { return nil }
+func (o *oracle) MessageAddition() graph.MessageAdditionResolver { return nil }
+func (o *oracle) RunTransition() graph.RunTransitionResolver     { return oracleTransition{o} }
+func (o *oracle) ThreadActivity() graph.ThreadActivityResolver   { return oracleActivity{o} }
 
 type (
 	oracleQuery   struct{ *oracle }
@@ -111,6 +114,9 @@ type (
 		*oracle
 		oracleMeasured[*models.Run]
 	}
+
+	oracleTransition struct{ *oracle }
+	oracleActivity   struct{ *oracle }
 )
 
 func (o oracleQuery) Viewer(ctx context.Context) (*models.User, error) {
@@ -270,6 +276,58 @@ func (o oracleRun) Thread(ctx context.Context, run *models.Run) (*models.Thread,
 	return o.thread(ctx, *run.ThreadID), nil
 }
 
+func (o oracleRun) Timeline(ctx context.Context, run *models.Run, first *int, after *string, last *int, before *string) (*models.RunTransitionConnection, error) {
+	var rows []*models.RunTransition
+	for _, t := range o.transitions {
+		if t.RunID == run.DatabaseID && sees(ctx, t.user) {
+			rows = append(rows, &t.RunTransition)
+		}
+	}
+	return list(ctx, o.oracle, rows, models.PageArguments{First: first, After: after, Last: last, Before: before}, models.TimelineOrder,
+		func(*models.RunTransition) bool { return true })
+}
+
+func (o oracleTransition) Run(ctx context.Context, transition *models.RunTransition) (*models.Run, error) {
+	o.note(ctx, "")
+	return o.run(ctx, transition.RunID), nil
+}
+
+func (o oracleThread) Activity(ctx context.Context, thread *models.Thread, first *int, after *string, last *int, before *string) (*models.ThreadActivityConnection, error) {
+	var rows []*models.ThreadActivity
+	for _, m := range o.messages {
+		if m.ThreadID == thread.DatabaseID && sees(ctx, thread.UserID) {
+			rows = append(rows, &models.ThreadActivity{ThreadID: m.ThreadID, At: m.CreatedAt, MessageID: &m.DatabaseID})
+		}
+	}
+	for _, t := range o.transitions {
+		if t.thread != nil && *t.thread == thread.DatabaseID && sees(ctx, t.user) {
+			rows = append(rows, &models.ThreadActivity{ThreadID: *t.thread, At: t.At, Transition: &t.Seq})
+		}
+	}
+	return list(ctx, o.oracle, rows, models.PageArguments{First: first, After: after, Last: last, Before: before}, models.ActivityOrder,
+		func(*models.ThreadActivity) bool { return true })
+}
+
+func (o oracleActivity) Message(ctx context.Context, activity *models.ThreadActivity) (*models.Message, error) {
+	if activity.MessageID == nil {
+		return nil, nil
+	}
+	o.note(ctx, "")
+	return o.message(ctx, *activity.MessageID), nil
+}
+
+func (o oracleActivity) Transition(ctx context.Context, activity *models.ThreadActivity) (*models.RunTransition, error) {
+	if activity.Transition == nil {
+		return nil, nil
+	}
+	o.note(ctx, "")
+	found, ok := find(o.transitions, func(t *transition) bool { return t.Seq == *activity.Transition && sees(ctx, t.user) })
+	if !ok {
+		return nil, nil
+	}
+	return &found.RunTransition, nil
+}
+
 // list pages through rows by sorting all of them.
 func list[T models.Listed](ctx context.Context, o *oracle, rows []T, args models.PageArguments, order models.Order, matches func(T) bool) (*models.Connection[T], error) {
 	page, err := models.NewPage(args, order)
@@ -305,14 +363,27 @@ func list[T models.Listed](ctx context.Context, o *oracle, rows []T, args models
 
 // compare orders two positions: by value, then by id.
 func compare(a, b models.Cursor, order models.Order) int {
-	c := cmp.Or(strings.Compare(a.Value, b.Value), compareIDs(a.ID, b.ID, order.IDType))
+	c := cmp.Or(compareValues(a.Value, b.Value, order.Type), compareIDs(a.ID, b.ID, order.IDType))
 	if order.Descending {
 		return -c
 	}
 	return c
 }
 
+func compareValues(a, b string, kind models.ColumnType) int {
+	if kind == models.Bigint {
+		return compareIDs(a, b, kind)
+	}
+	return strings.Compare(a, b)
+}
+
 func compareIDs(a, b string, kind models.ColumnType) int {
+	if kind == models.ActivityKey && a[0] == b[0] {
+		return compareIDs(a[1:], b[1:], map[byte]models.ColumnType{'m': models.UUID, 'r': models.Bigint}[a[0]])
+	}
+	if kind == models.ActivityKey {
+		return strings.Compare(a, b)
+	}
 	if kind == models.UUID {
 		x, y := uuid.MustParse(a), uuid.MustParse(b)
 		return bytes.Compare(x[:], y[:])

@@ -48,6 +48,8 @@ func single[T loaders.Object](ctx context.Context, rows []T, err error, kind mod
 	return loaders.Adopt(ctx, rows)[0], nil
 }
 
-func userKey(u *models.User) int           { return u.DatabaseID }
-func threadKey(t *models.Thread) uuid.UUID { return t.DatabaseID }
-func runKey(r *models.Run) uuid.UUID       { return r.DatabaseID }
+func userKey(u *models.User) int                  { return u.DatabaseID }
+func threadKey(t *models.Thread) uuid.UUID        { return t.DatabaseID }
+func runKey(r *models.Run) uuid.UUID              { return r.DatabaseID }
+func messageKey(m *models.Message) uuid.UUID      { return m.DatabaseID }
+func transitionKey(t *models.RunTransition) int64 { return t.Seq }

@@ -8,7 +8,9 @@ package resolvers
 import (
 	"context"
 
+	"github.com/google/uuid"
 	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -24,12 +26,32 @@ func (r *runResolver) Thread(ctx context.Context, obj *models.Run) (*models.Thre
 	return linked(ctx, r.Resolver, obj.Cohort(), obj.ThreadID, r.Store.Threads, threadKey)
 }
 
+func (r *runResolver) Timeline(ctx context.Context, obj *models.Run, first *int, after *string, last *int, before *string) (*models.Connection[*models.RunTransition], error) {
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, models.TimelineOrder)
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.RunTransition]{
+		Rows: func(batch context.Context, runs []uuid.UUID) ([]*models.RunTransition, error) {
+			return r.Store.TransitionsOfRuns(batch, runs, page)
+		},
+		Parent: func(t *models.RunTransition) uuid.UUID { return t.RunID },
+		Count: func(batch context.Context, runs []uuid.UUID) (map[uuid.UUID]int, error) {
+			return r.Store.CountTransitionsOfRuns(batch, runs)
+		},
+	})
+}
+
 func (r *runStatusChangeResolver) Run(ctx context.Context, obj *models.RunEvent) (*models.Run, error) {
+	return eventRow(ctx, obj.Shared, obj.RunID, r.Store.Runs)
+}
+
+func (r *runTransitionResolver) Run(ctx context.Context, obj *models.RunTransition) (*models.Run, error) {
 	return linked(ctx, r.Resolver, obj.Cohort(), &obj.RunID, r.Store.Runs, runKey)
 }
 
-func (r *subscriptionResolver) RunStatusChanged(ctx context.Context, runID *string, threadID *string) (<-chan *models.RunEvent, error) {
-	return r.runStatusChanges(ctx, runID, threadID)
+func (r *subscriptionResolver) RunStatusChanged(ctx context.Context, runID *string, threadID *string, after *string) (<-chan *models.RunEvent, error) {
+	return r.runStatusChanges(ctx, runID, threadID, after)
 }
 
 func (r *Resolver) Run() graph.RunResolver { return &runResolver{r} }
@@ -38,7 +60,10 @@ func (r *Resolver) RunStatusChange() graph.RunStatusChangeResolver {
 	return &runStatusChangeResolver{r}
 }
 
+func (r *Resolver) RunTransition() graph.RunTransitionResolver { return &runTransitionResolver{r} }
+
 type (
 	runResolver             struct{ *Resolver }
 	runStatusChangeResolver struct{ *Resolver }
+	runTransitionResolver   struct{ *Resolver }
 )

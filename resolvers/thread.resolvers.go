@@ -54,6 +54,35 @@ func (r *threadResolver) Runs(ctx context.Context, obj *models.Thread, first *in
 	})
 }
 
+func (r *threadResolver) Activity(ctx context.Context, obj *models.Thread, first *int, after *string, last *int, before *string) (*models.Connection[*models.ThreadActivity], error) {
+	page, err := models.NewPage(models.PageArguments{First: first, After: after, Last: last, Before: before}, models.ActivityOrder)
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.ThreadActivity]{
+		Rows: func(batch context.Context, threads []uuid.UUID) ([]*models.ThreadActivity, error) {
+			return r.Store.ActivityOfThreads(batch, threads, page)
+		},
+		Parent: func(a *models.ThreadActivity) uuid.UUID { return a.ThreadID },
+		Count: func(batch context.Context, threads []uuid.UUID) (map[uuid.UUID]int, error) {
+			return r.Store.CountActivityOfThreads(batch, threads)
+		},
+	})
+}
+
+func (r *threadActivityResolver) Message(ctx context.Context, obj *models.ThreadActivity) (*models.Message, error) {
+	return linked(ctx, r.Resolver, obj.Cohort(), obj.MessageID, r.Store.Messages, messageKey)
+}
+
+func (r *threadActivityResolver) Transition(ctx context.Context, obj *models.ThreadActivity) (*models.RunTransition, error) {
+	return linked(ctx, r.Resolver, obj.Cohort(), obj.Transition, r.Store.Transitions, transitionKey)
+}
+
 func (r *Resolver) Thread() graph.ThreadResolver { return &threadResolver{r} }
 
-type threadResolver struct{ *Resolver }
+func (r *Resolver) ThreadActivity() graph.ThreadActivityResolver { return &threadActivityResolver{r} }
+
+type (
+	threadResolver         struct{ *Resolver }
+	threadActivityResolver struct{ *Resolver }
+)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/resolvers"
 )
 
 // Config is what a Server needs to know.
@@ -94,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 	s.exec.SetParserTokenLimit(s.limits.Tokens)
 	g := &gate{limits: s.limits, documents: parsed}
 	s.exec.Use(g)
+	s.exec.Use(resolvers.Notices{})
 	s.later = executor.New(executable)
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)

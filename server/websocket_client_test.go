@@ -60,7 +60,7 @@ func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 	log := slog.New(slog.DiscardHandler)
 	rows, err := store.Open(store.Config{URL: databases.AppURL, Log: log})
 	require.NoError(t, err)
-	cfg := live.Config{DatabaseURL: databases.AppURL, Log: log}
+	cfg := live.Config{DatabaseURL: databases.AppURL, Store: rows, Log: log}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -251,7 +251,8 @@ func TestStockClient_HearsAnUpdateTypedIntoPostgreSQL(t *testing.T) {
 	c.expect(`{"id":"q","complete":true}`)
 	c.send(map[string]any{"id": "s", "query": `subscription ($run: ID) { runStatusChanged(runId: $run) {
 		run { id status version inputData user { email } thread { id } } previousStatus status version } }`, "variables": map[string]any{"run": runID(run)}})
-	p.subscribed(1)
+	c.expect(fmt.Sprintf(`{"id":"s","next":{"data":{"runStatusChanged":{"previousStatus":null,"status":"PENDING","version":1,"run":
+		{"id":%q,"status":"PENDING","version":1,"inputData":{"wide":"column"},"user":{"email":"alice@example.com"},"thread":{"id":%q}}}}}}`, runID(run), threadID(p.thread)))
 	p.exec(`UPDATE runs SET status = 'processing' WHERE id = $1`, run)
 	c.expect(fmt.Sprintf(`{"id":"s","next":{"data":{"runStatusChanged":{"previousStatus":"PENDING","status":"PROCESSING","version":2,"run":
 		{"id":%q,"status":"PROCESSING","version":2,"inputData":{"wide":"column"},"user":{"email":"alice@example.com"},"thread":{"id":%q}}}}}}`, runID(run), threadID(p.thread)))
@@ -303,7 +304,7 @@ func TestStockClient_ComesBackAfterARestartOfTheServer(t *testing.T) {
 	c := p.stock(p.token(p.alice))
 	c.expect(connected)
 	c.send(map[string]any{"id": "s", "query": watch})
-	p.subscribed(1)
+	c.expect(watched("s", 1))
 	p.step(run)
 	c.expect(watched("s", 2))
 	require.NoError(t, p.leave())
@@ -313,7 +314,7 @@ func TestStockClient_ComesBackAfterARestartOfTheServer(t *testing.T) {
 	for ; strings.Contains(line, `"closed"`); line = c.receive() { // while nobody listened
 	}
 	require.JSONEq(t, connected, line)
-	p.subscribed(1)
+	c.expect(watched("s", 2))
 	p.step(run)
 	c.expect(watched("s", 3))
 }
@@ -344,8 +345,9 @@ func TestStockClient_BeginsAgainWhenItWasTooSlow(t *testing.T) {
 	c.expect(connected)
 	c.send(map[string]any{"id": "s", "query": watch})
 	p.subscribed(1)
-	fence, err := p.hub.Subscribe(t.Context(), live.Filter{RunID: &run})
+	fence, err := p.hub.RunStatuses(models.WithViewer(t.Context(), models.System), models.StreamFilter{RunID: &run}, nil)
 	require.NoError(t, err)
+	<-fence.Events() // the run as it is
 	p.exec(`INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, 5000)`, p.alice)
 	line := c.receive()
 	for ; strings.Contains(line, `"next"`); line = c.receive() {
@@ -388,15 +390,19 @@ func TestSubscription_ShowsOnlyTheViewersOwn(t *testing.T) {
 			}
 		}()
 	}
+	heard := func() {
+		for _, i := range []int{0, 1} {
+			require.Contains(t, <-events[i], runID(runs[i]))
+			require.Contains(t, <-events[2], runID(runs[i]))
+		}
+	}
+	heard() // the runs as they are
 	for range 3 {
 		p.step(runs[0])
 		p.step(runs[1])
 	}
 	for range 3 {
-		for _, i := range []int{0, 1} {
-			require.Contains(t, <-events[i], runID(runs[i]))
-			require.Contains(t, <-events[2], runID(runs[i]))
-		}
+		heard()
 	}
 	for i := range users {
 		require.Empty(t, events[i])

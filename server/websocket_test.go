@@ -45,7 +45,7 @@ type graphStub struct {
 }
 
 func (g *graphStub) Query() graph.QueryResolver               { return queries{stub: g} }
-func (g *graphStub) Subscription() graph.SubscriptionResolver { return subscriptions{g} }
+func (g *graphStub) Subscription() graph.SubscriptionResolver { return subscriptions{stub: g} }
 
 type queries struct {
 	graph.QueryResolver
@@ -54,9 +54,12 @@ type queries struct {
 
 func (q queries) Viewer(ctx context.Context) (*models.User, error) { return q.stub.viewer(ctx) }
 
-type subscriptions struct{ stub *graphStub }
+type subscriptions struct {
+	graph.SubscriptionResolver
+	stub *graphStub
+}
 
-func (s subscriptions) RunStatusChanged(ctx context.Context, _, _ *string) (<-chan *models.RunEvent, error) {
+func (s subscriptions) RunStatusChanged(ctx context.Context, _, _, _ *string) (<-chan *models.RunEvent, error) {
 	return s.stub.watch(ctx)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,6 +35,7 @@ type assembly struct {
 	secret                     []byte
 	origins                    []string
 	grace                      time.Duration
+	keepEvents                 time.Duration // 7 days unless set
 	playground                 func(*store.Store) http.Handler
 	log                        *slog.Logger
 }
@@ -43,6 +46,7 @@ type replica struct {
 	analytics *analytics.Analytics
 	ingester  *ingest.Ingester
 	hub       *live.Hub
+	retention live.Retention
 	server    *server.Server
 }
 
@@ -63,7 +67,8 @@ func assemble(a assembly) (_ *replica, err error) {
 	if r.ingester, err = ingest.New(ingest.Config{URL: a.clickHouseURL, Dir: a.spool, Limit: a.spoolLimit, Log: a.log}); err != nil {
 		return nil, err
 	}
-	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Log: a.log})
+	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Store: r.store, Log: a.log})
+	r.retention = live.Retention{Store: r.store, Keep: cmp.Or(a.keepEvents, 7*24*time.Hour), Log: a.log}
 	root := &resolvers.Resolver{Store: r.store, Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}}
 	registry := prometheus.NewRegistry()
 	if err := r.register(registry, root.Loaders); err != nil {
@@ -127,9 +132,12 @@ func (r *replica) serve(ctx context.Context, listener net.Listener) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 2)
 	go func() { ended <- r.hub.Run(following) }()
+	var background sync.WaitGroup
+	background.Go(func() { r.retention.Run(following) })
 	go func() { ended <- r.ingester.Run(following) }()
 	err := r.server.Serve(ctx, listener)
 	stop()
+	background.Wait()
 	return errors.Join(err, <-ended, <-ended)
 }
 

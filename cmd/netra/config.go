@@ -19,6 +19,7 @@ type config struct {
 	Secret            string // NETRA_SECRET: signs bearer tokens
 	PostgresBinaries  string // NETRA_PG_BIN: directory of the embedded PostgreSQL's programs
 	ClickHouseLibrary string // NETRA_CHDB_LIB: path of the embedded ClickHouse's library
+	KeepEvents        string // NETRA_KEEP_EVENTS: how long changes of runs can be resumed from
 }
 
 func configFromEnvironment() *config {
@@ -34,6 +35,7 @@ func configFromEnvironment() *config {
 		Secret:            environment("NETRA_SECRET", ""),
 		PostgresBinaries:  environment("NETRA_PG_BIN", ""),
 		ClickHouseLibrary: environment("NETRA_CHDB_LIB", ""),
+		KeepEvents:        environment("NETRA_KEEP_EVENTS", "168h"),
 	}
 }
 

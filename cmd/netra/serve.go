@@ -14,8 +14,12 @@ import (
 	"github.com/netra-ai/netra/web/playground"
 )
 
+// minKeepEvents is the database's own floor.
+const minKeepEvents = time.Hour
+
 func newServeCommand(cfg *config) *cobra.Command {
 	address, grace := cfg.Addr, 10*time.Second
+	keepEvents := cfg.KeepEvents
 	var origins []string
 	command := &cobra.Command{
 		Use:   "serve",
@@ -35,6 +39,10 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			); err != nil {
 				return err
 			}
+			keep, err := time.ParseDuration(keepEvents)
+			if err != nil || keep < minKeepEvents {
+				return fmt.Errorf("%q is no time to keep events: it is a duration of at least %s, such as 168h", keepEvents, minKeepEvents)
+			}
 			log := slog.New(server.LogHandler(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
 			listener, err := listen(cmd.Context(), address)
 			if err != nil {
@@ -44,7 +52,7 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			r, err := assemble(assembly{
 				databaseURL: cfg.DatabaseURL, clickHouseURL: cfg.ClickHouseURL, secret: []byte(cfg.Secret),
 				spool: cfg.spool(), spoolLimit: limit,
-				origins: origins, grace: grace, log: log,
+				origins: origins, grace: grace, keepEvents: keep, log: log,
 				playground: func(*store.Store) http.Handler { return playground.Handler(playground.Options{Log: log}) },
 			})
 			if err != nil {
@@ -58,6 +66,7 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 	}
 	command.Flags().StringVar(&address, "addr", address, "where to listen")
 	command.Flags().DurationVar(&grace, "grace", grace, "how long requests and sockets may take to end")
+	command.Flags().StringVar(&keepEvents, "keep-events", keepEvents, "how long changes of runs are kept, for clients to resume from (NETRA_KEEP_EVENTS)")
 	command.Flags().StringArrayVar(&origins, "allow-origin", nil, "a page's origin that may read answers, such as https://app.example.com; may be repeated")
 	return command
 }
