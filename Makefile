@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 # Set-up comes before the build, which embeds what it makes.
 .NOTPARALLEL:
-.PHONY: help run test test-go test-browser setup build generate verify lint bench clean
+.PHONY: help run test test-go test-client test-browser setup build generate verify lint bench soak clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -11,13 +11,16 @@ run: setup build ## install what is missing, then serve http://127.0.0.1:8080 wi
 	@exec bin/netra dev
 
 # The Go tests come last so that their verdict is what the screen shows; they run even when a browser test fails.
-test: ## run every test: browser, unit, and integration on the real engines
+test: ## run every test: browser, client, unit, and integration on the real engines
 	@scripts/setup.sh --browser
 	@$(MAKE) build
-	@status=0; $(MAKE) test-browser || status=1; $(MAKE) test-go || status=1; exit $$status
+	@status=0; $(MAKE) test-browser || status=1; $(MAKE) test-client || status=1; $(MAKE) test-go || status=1; exit $$status
 
 test-go: ## run the Go tests on engines of their own (after `make setup build`)
 	bin/netra engines --fast --data-dir .netra/test -- go test -race ./...
+
+test-client: ## run the live client's tests in Node (after `make setup build`)
+	@NETRA_BIN="$(CURDIR)/bin/netra" bin/netra engines --fast --data-dir .netra/test -- npm --prefix web/client test
 
 test-browser: ## run the playground's tests in Chromium (after `make setup build`)
 	NETRA_BIN="$(CURDIR)/bin/netra" npm --prefix web/playground test
@@ -45,5 +48,8 @@ lint: ## check formatting, vet, staticcheck and the import directions
 bench: setup build ## measure what the benchmarks promise, on engines of their own
 	bin/netra engines --data-dir .netra/bench -- go test -run '^$$' -bench . -timeout 1h ./bench/...
 
+soak: setup build ## break everything for as long as NETRA_SOAK says (10m), while every client's sequence is checked
+	bin/netra engines --fast --data-dir .netra/soak -- env NETRA_SOAK=$${NETRA_SOAK:-10m} go test -v -run TestFaults -timeout 0 ./live
+
 clean: ## remove what was built and the development data, but not what was installed
-	rm -rf bin .netra/postgres .netra/clickhouse .netra/test .netra/bench
+	rm -rf bin .netra/postgres .netra/clickhouse .netra/test .netra/bench .netra/soak

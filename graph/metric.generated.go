@@ -18,6 +18,9 @@ import (
 
 // region    ************************** generated!.gotpl **************************
 
+type EventMetricResolver interface {
+	Value(ctx context.Context, obj *models.EventMetric) (*float64, error)
+}
 type PlatformResolver interface {
 	Metrics(ctx context.Context, obj *models.Platform, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error)
 	MetricSeries(ctx context.Context, obj *models.Platform, name string, rangeArg models.TimeRange, step models.TimeStep, timeZone *string, unit *string) ([]*models.MetricPoint, error)
@@ -862,18 +865,18 @@ func (ec *executionContext) _EventMetric_value(ctx context.Context, field graphq
 			return ec.fieldContext_EventMetric_value(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Value, nil
+			return ec.Resolvers.EventMetric().Value(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
-			return ec.marshalOFloat2float64(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *float64) graphql.Marshaler {
+			return ec.marshalOFloat2ᚖfloat64(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_EventMetric_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("EventMetric", field, false, false, "Float")
+	return graphql.NewScalarFieldContext("EventMetric", field, true, true, "Float")
 }
 
 func (ec *executionContext) _EventMetric_unit(ctx context.Context, field graphql.CollectedField, obj *models.EventMetric) (ret graphql.Marshaler) {
@@ -3781,17 +3784,18 @@ func (ec *executionContext) _EventMetric(ctx context.Context, sel ast.SelectionS
 		case "name":
 			out.Values[i] = ec._EventMetric_name(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "value":
-			out.Values[i] = ec._EventMetric_value(ctx, field, obj)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
-			}
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._EventMetric_value(ctx, field, obj)
+				})
 		case "unit":
 			out.Values[i] = ec._EventMetric_unit(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
-				out.Invalids++
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))

@@ -56,9 +56,9 @@ type soak struct {
 }
 
 // TestFaults is the promise of live status: whatever breaks, every client receives every change of what it watches, in order for each run,
-// over any replica. It lasts NETRA_SOAK (40 s unless set).
+// over any replica. It lasts NETRA_SOAK (25 s unless set).
 func TestFaults(t *testing.T) {
-	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("NETRA_SOAK"), "40s"))
+	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("NETRA_SOAK"), "25s"))
 	require.NoError(t, err)
 	s := newSoak(t)
 	var clients sync.WaitGroup
@@ -118,7 +118,7 @@ func newSoak(t *testing.T) *soak {
 	s.netra = filepath.Join(t.TempDir(), "netra")
 	output, err := exec.Command("go", "build", "-buildvcs=false", "-o", s.netra, "../cmd/netra").CombinedOutput()
 	require.NoError(t, err, "%s", output)
-	engine, err := embedded.StartPostgres(t.Context(), embedded.PostgresConfig{Dir: s.dir, Fast: true})
+	engine, err := embedded.StartPostgres(t.Context(), embedded.PostgresConfig{Dir: s.dir, Fast: true, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, engine.Stop(context.Background())) })
 	s.db = &testdb.DB{OwnerURL: engine.OwnerURL(), AppURL: engine.AppURL(), ClickHouseURL: testdb.Empty(t).ClickHouseURL}
@@ -159,7 +159,7 @@ func (s *soak) environment() []string {
 
 func (s *soak) start(i int) {
 	replica := exec.Command(s.netra, "serve")
-	replica.Env = s.environment()
+	replica.Env = append(s.environment(), "NETRA_SPOOL_DIR="+filepath.Join(s.dir, "spool"+strconv.Itoa(i)))
 	var errors bytes.Buffer
 	replica.Stderr = &errors
 	out, err := replica.StdoutPipe()
@@ -259,11 +259,19 @@ func pause(ctx context.Context, d time.Duration) {
 // break_ breaks one thing after the other.
 func (s *soak) break_(ctx context.Context) {
 	random := rand.New(rand.NewPCG(1, 3))
+	var deaths int // of the postmaster; the embedded engine has no more patience than for three without a minute's rest
+	var died time.Time
 	for round := 1; ctx.Err() == nil; round++ {
 		pause(ctx, time.Second)
-		name := []string{"listener", "replica", "listener", "backends", "postgres"}[random.IntN(5)]
+		name := []string{"listener", "replica", "listener", "backends", "postgres", "crash"}[random.IntN(6)]
 		if round == 5 {
 			name = "doorbell"
+		}
+		if time.Since(died) > 70*time.Second {
+			deaths = 0
+		}
+		if name == "postgres" && deaths == 3 {
+			name = "crash"
 		}
 		s.faults[name]++
 		switch name {
@@ -276,13 +284,23 @@ func (s *soak) break_(ctx context.Context) {
 			s.kill(i)
 			pause(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
 			s.start(i)
+		case "crash": // PostgreSQL restarts all its processes and recovers from its log when one of them is killed
+			var victim int
+			if conn := s.connect(ctx); conn != nil {
+				if conn.QueryRow(ctx, `SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'netra%' ORDER BY random() LIMIT 1`).Scan(&victim) == nil {
+					_ = syscall.Kill(victim, syscall.SIGKILL) // it may have gone
+				}
+				_ = conn.Close(context.Background())
+			}
 		case "postgres":
+			deaths, died = deaths+1, time.Now()
 			signal := []syscall.Signal{syscall.SIGQUIT, syscall.SIGINT}[random.IntN(2)] // a crash or a fast shutdown
 			pid, err := os.ReadFile(filepath.Join(s.dir, "data", "postmaster.pid"))
 			if postmaster, bad := strconv.Atoi(strings.SplitN(string(pid), "\n", 2)[0]); err == nil && bad == nil {
 				_ = syscall.Kill(postmaster, signal) // it may be about to start
 			}
-			pause(ctx, 2*time.Second)
+			pause(ctx, time.Second)
+			s.asOwner(ctx, `SELECT 1`) // it is not killed while it starts
 		case "doorbell":
 			s.asOwner(ctx, `DO $$ BEGIN EXECUTE replace(pg_get_functiondef('record_run_event'::regproc), 'PERFORM pg_notify(''run_events'', '''');', ''); END $$`)
 		}

@@ -25,7 +25,7 @@ func (r *queryResolver) Message(ctx context.Context, id string) (*models.Message
 }
 
 func (r *subscriptionResolver) MessageAdded(ctx context.Context, threadID string, after *string) (<-chan *models.MessageEvent, error) {
-	return r.messagesAdded(ctx, threadID, after)
+	return aside(func() (<-chan *models.MessageEvent, error) { return r.messagesAdded(ctx, threadID, after) })
 }
 
 func (r *Resolver) Message() graph.MessageResolver { return &messageResolver{r} }

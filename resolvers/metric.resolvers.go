@@ -7,6 +7,7 @@ package resolvers
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/netra-ai/netra/analytics"
@@ -14,6 +15,13 @@ import (
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
+
+func (r *eventMetricResolver) Value(ctx context.Context, obj *models.EventMetric) (*float64, error) {
+	if math.IsNaN(obj.Value) || math.IsInf(obj.Value, 0) { // outside writers may report them; JSON has no such numbers
+		return nil, nil
+	}
+	return &obj.Value, nil
+}
 
 func (r *platformResolver) Metrics(ctx context.Context, obj *models.Platform, rangeArg models.TimeRange, names []string) ([]*models.MetricSummary, error) {
 	return r.metrics(ctx, obj, rangeArg, names)
@@ -241,6 +249,8 @@ func (r *workloadEventResolver) Workload(ctx context.Context, obj *models.Worklo
 	return r.workloadOf(ctx, obj)
 }
 
+func (r *Resolver) EventMetric() graph.EventMetricResolver { return &eventMetricResolver{r} }
+
 func (r *Resolver) Platform() graph.PlatformResolver { return &platformResolver{r} }
 
 func (r *Resolver) Workload() graph.WorkloadResolver { return &workloadResolver{r} }
@@ -248,6 +258,7 @@ func (r *Resolver) Workload() graph.WorkloadResolver { return &workloadResolver{
 func (r *Resolver) WorkloadEvent() graph.WorkloadEventResolver { return &workloadEventResolver{r} }
 
 type (
+	eventMetricResolver   struct{ *Resolver }
 	platformResolver      struct{ *Resolver }
 	workloadResolver      struct{ *Resolver }
 	workloadEventResolver struct{ *Resolver }

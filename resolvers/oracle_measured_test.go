@@ -23,6 +23,14 @@ func (o *oracle) Workload() graph.WorkloadResolver {
 }
 func (o *oracle) WorkloadEvent() graph.WorkloadEventResolver { return oracleEvent{o} }
 
+func (o *oracle) EventMetric() graph.EventMetricResolver { return oracleMetric{} }
+
+type oracleMetric struct{}
+
+func (oracleMetric) Value(_ context.Context, m *models.EventMetric) (*float64, error) {
+	return &m.Value, nil
+}
+
 type (
 	oraclePlatform struct {
 		*oracle

@@ -51,7 +51,7 @@ func (r *runTransitionResolver) Run(ctx context.Context, obj *models.RunTransiti
 }
 
 func (r *subscriptionResolver) RunStatusChanged(ctx context.Context, runID *string, threadID *string, after *string) (<-chan *models.RunEvent, error) {
-	return r.runStatusChanges(ctx, runID, threadID, after)
+	return aside(func() (<-chan *models.RunEvent, error) { return r.runStatusChanges(ctx, runID, threadID, after) })
 }
 
 func (r *Resolver) Run() graph.RunResolver { return &runResolver{r} }

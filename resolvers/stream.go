@@ -48,6 +48,23 @@ func (Notices) InterceptResponse(ctx context.Context, next graphql.ResponseHandl
 	return response
 }
 
+// aside works in a goroutine of its own. A subscription's goroutine lasts as long as the subscription, and what it once needed as a stack it
+// keeps for long; reading the database needs much.
+func aside[E any](work func() (<-chan E, error)) (events <-chan E, err error) {
+	var panicked any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		events, err = work()
+	}()
+	<-done
+	if panicked != nil {
+		panic(panicked) // where gqlgen answers for it
+	}
+	return events, err
+}
+
 // runStatusChanges subscribes for the viewer. It fails with NotFound alike for a run or thread that is absent and for one that is not
 // the viewer's to see.
 func (r *Resolver) runStatusChanges(ctx context.Context, runID, threadID, after *string) (<-chan *models.RunEvent, error) {

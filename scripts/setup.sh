@@ -269,6 +269,14 @@ if [[ ! -f $built || -n $(find $playground -path $playground/node_modules -prune
 	npm_quietly $playground run build
 fi
 
+if [[ $browser == yes ]]; then
+	client=web/client
+	npm_ci $client "the live client's packages"
+	if [[ ! -f $client/dist/index.js || -n $(find $client/src -newer $client/dist/index.js -print -quit) ]]; then
+		npm_quietly $client run build
+	fi
+fi
+
 if [[ -n ${build:-} ]]; then
 	say "compiling netra for the first time"
 	# Whether it succeeds is told by the build that follows.

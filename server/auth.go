@@ -60,21 +60,38 @@ func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.V
 	)}
 }
 
-// authenticate puts the viewer whom a token names into the context, and says until when the token is good. It fails with Unauthenticated for
-// a token that is not, and with whatever asking for the user failed with.
-func (s *Server) authenticate(ctx context.Context, bearer string) (context.Context, time.Time, error) {
+// authenticate says what a token gives. It fails with Unauthenticated for a token that is not good, and with whatever asking for the user
+// failed with.
+func (s *Server) authenticate(ctx context.Context, bearer string) (Session, error) {
 	userID, expires, err := s.auth.check(bearer)
 	if err != nil {
-		return ctx, time.Time{}, err
+		return Session{}, err
 	}
 	asking, cancel := context.WithTimeout(ctx, viewerTimeout)
 	defer cancel()
 	viewer, err := s.auth.viewer(asking, userID)
 	if err != nil {
-		return ctx, time.Time{}, err
+		return Session{}, err
 	}
 	requestFrom(ctx).setUser(viewer.UserID)
-	return models.WithViewer(ctx, viewer), expires, nil
+	return Session{Viewer: viewer, Expires: expires}, nil
+}
+
+// standing asks for one user after the other.
+func (a *authenticator) standing(ctx context.Context, subjects []Subject) (map[Subject]models.Viewer, error) {
+	viewers := make(map[Subject]models.Viewer, len(subjects))
+	for _, subject := range subjects {
+		viewer, err := a.viewer(ctx, subject.UserID)
+		switch models.CodeOf(err) {
+		case models.Unauthenticated, models.Forbidden:
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		viewers[subject] = viewer
+	}
+	return viewers, nil
 }
 
 func (a *authenticator) check(token string) (userID int, expires time.Time, err error) {
@@ -97,18 +114,35 @@ func (a *authenticator) check(token string) (userID int, expires time.Time, err 
 	return userID, claims.ExpiresAt.Time, nil
 }
 
-// authenticateHeader is authenticate for the Authorization header. Without one there is no viewer, which is no error.
+// authenticateHeader puts the viewer whom the Authorization header names into the request's context. Without one there is no viewer, which is no
+// error.
 func (s *Server) authenticateHeader(r *http.Request) (context.Context, error) {
+	session, err := s.sessionOf(r)
+	return session.context(r.Context()), err
+}
+
+// sessionOf is what the Authorization header gives; the zero session without one. Clients who may want an event stream wait for their turn.
+func (s *Server) sessionOf(r *http.Request) (Session, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
-		return r.Context(), nil
+		return Session{}, nil
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
-		return r.Context(), models.Errorf(models.Unauthenticated, "the Authorization header must be: Bearer, a space and a token")
+		return Session{}, models.Errorf(models.Unauthenticated, "the Authorization header must be: Bearer, a space and a token")
 	}
-	ctx, _, err := s.authenticate(r.Context(), strings.TrimSpace(token))
-	return ctx, err
+	if takesEvents(r.Header) {
+		return s.streams.authenticate(r.Context(), strings.TrimSpace(token))
+	}
+	return s.authenticate(r.Context(), strings.TrimSpace(token))
+}
+
+// context has the session's viewer; the zero session has none.
+func (s Session) context(ctx context.Context) context.Context {
+	if s == (Session{}) {
+		return ctx
+	}
+	return models.WithViewer(ctx, s.Viewer)
 }
 
 // challenge is the WWW-Authenticate header for a token that was refused (RFC 6750, section 3).

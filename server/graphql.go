@@ -20,7 +20,7 @@ const (
 )
 
 // serveGraphQL is GraphQL over HTTP: POST with JSON, and GET for queries. Whatever goes wrong, the answer is JSON with coded errors. Only an
-// operation with @defer is answered in parts, to clients who read them; each part is JSON too.
+// operation with @defer is answered in parts, to clients who read them; each part is JSON too. Clients who ask for events get events.
 func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Add("Vary", "Accept, Authorization")
@@ -35,11 +35,14 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mediaType, ok := negotiate(r.Header)
+	if !ok && takesEvents(r.Header) {
+		mediaType, ok = plainJSON, true // for what never becomes an operation
+	}
 	if !ok {
 		s.refuse(w, r, plainJSON, refuse(http.StatusNotAcceptable, "the answer can only be %s or %s", responseJSON, plainJSON))
 		return
 	}
-	ctx, err := s.authenticateHeader(r)
+	session, err := s.sessionOf(r)
 	if err != nil {
 		s.refuse(w, r, mediaType, &refusal{err: err})
 		return
@@ -49,7 +52,7 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, mediaType, refused)
 		return
 	}
-	s.execute(ctx, w, r, params, mediaType)
+	s.execute(session.context(r.Context()), w, r, params, mediaType, session)
 }
 
 func (s *Server) read(w http.ResponseWriter, r *http.Request) (*graphql.RawParams, *refusal) {
@@ -71,19 +74,25 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (*graphql.RawParam
 	}
 }
 
-func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Request, params *graphql.RawParams, mediaType string) {
+func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Request, params *graphql.RawParams, mediaType string, session Session) {
 	began := time.Now()
 	ctx = graphql.StartOperationTrace(ctx)
 	params.Headers = r.Header
+	resume(params, r.Header)
 	taken := &parts{}
 	if takesParts(r.Header) {
 		ctx = context.WithValue(ctx, partsKey{}, taken)
 	}
 	operation, errs := s.exec.CreateOperationContext(ctx, params)
 	kind := requestFrom(ctx).kindOfOperation()
-	if refused := refuseKind(r.Method, kind); refused != nil {
+	events := wantsEvents(r.Header, kind)
+	if refused := refuseKind(r.Method, kind, events); refused != nil {
 		s.metrics.operated(kind, outcomeRefused, time.Since(began))
 		s.refuse(w, r, mediaType, refused)
+		return
+	}
+	if events {
+		s.stream(ctx, w, r, operation, errs, session)
 		return
 	}
 	if len(errs) == 0 && taken.first != nil {
@@ -112,11 +121,11 @@ func (s *Server) unanswered(ctx context.Context) *graphql.Response {
 	return &graphql.Response{Errors: gqlerror.List{s.present(ctx, gqlerror.Wrap(context.Cause(ctx)))}}
 }
 
-// refuseKind keeps subscriptions out of both methods, and everything but queries out of GET: the latter has no effects, by HTTP's own rules.
-func refuseKind(method string, kind ast.Operation) *refusal {
+// refuseKind keeps subscriptions out of answers in one piece, and mutations out of GET, which has no effects, by HTTP's own rules.
+func refuseKind(method string, kind ast.Operation, events bool) *refusal {
 	switch {
-	case kind == ast.Subscription:
-		return refuse(http.StatusBadRequest, "subscriptions are served over a websocket with the protocol graphql-transport-ws")
+	case kind == ast.Subscription && !events:
+		return refuse(http.StatusBadRequest, "subscriptions are served to clients who accept text/event-stream, and over a websocket with the protocol graphql-transport-ws")
 	case method == http.MethodGet && kind == ast.Mutation:
 		refused := refuse(http.StatusMethodNotAllowed, "GET is for queries only: use POST")
 		refused.allow = http.MethodPost
@@ -152,7 +161,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, mediaType string
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", why.allow)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", retryAfter())
 	}
 	requestFrom(r.Context()).addErrors(errs)
 	respondErrors(w, mediaType, status, errs)

@@ -27,6 +27,7 @@ type request struct {
 	operation string // its name
 	kind      ast.Operation
 	codes     []string
+	streamed  bool // the answer was an event stream, whose duration says nothing about the server
 }
 
 type requestKey struct{}
@@ -49,6 +50,18 @@ func (r *request) setOperation(operation *ast.OperationDefinition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.operation, r.kind = shorten(operation.Name, 100), operation.Operation
+}
+
+func (r *request) setStreamed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.streamed = true
+}
+
+func (r *request) isStreamed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.streamed
 }
 
 func (r *request) kindOfOperation() ast.Operation {
@@ -119,7 +132,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				s.panicked(observed, r, value)
 			}
 			elapsed := time.Since(began)
-			s.metrics.requested(route, r.Method, observed.status, elapsed)
+			if !about.isStreamed() {
+				s.metrics.requested(route, r.Method, observed.status, elapsed)
+			}
 			level := slog.LevelInfo
 			if route != routeGraphQL && route != routeIngest {
 				level = slog.LevelDebug

@@ -22,7 +22,7 @@ type metrics struct {
 	inFlight   prometheus.Gauge
 }
 
-func newMetrics(registry *prometheus.Registry, sockets func() int) (*metrics, error) {
+func newMetrics(registry *prometheus.Registry, streams func() int) (*metrics, error) {
 	buckets := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -38,8 +38,8 @@ func newMetrics(registry *prometheus.Registry, sockets func() int) (*metrics, er
 	var failures []error
 	for _, collector := range []prometheus.Collector{
 		m.requests, m.operations, m.inFlight,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "netra_websockets", Help: "Open websockets."},
-			func() float64 { return float64(sockets()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "netra_streams", Help: "Open websockets and event streams."},
+			func() float64 { return float64(streams()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		failures = append(failures, registry.Register(collector))

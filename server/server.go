@@ -23,7 +23,10 @@ import (
 type Config struct {
 	Resolvers graph.ResolverRoot
 	// Authenticate is the viewer that a user is now. Users who are absent or inactive fail with Unauthenticated.
-	Authenticate   func(ctx context.Context, userID int) (models.Viewer, error)
+	Authenticate func(ctx context.Context, userID int) (models.Viewer, error)
+	// Standing is the viewer that each of these is now, in one question; who is missing from the answer has lost all rights. nil asks Authenticate
+	// for one user after the other.
+	Standing       func(ctx context.Context, subjects []Subject) (map[Subject]models.Viewer, error)
 	Ingest         Ingest               // takes workload events; without it there is no /ingest/events
 	Activity       Activity             // hears of every finished operation that has a viewer; nil for nobody
 	Secret         []byte               // signs bearer tokens; at least MinSecret bytes
@@ -31,6 +34,7 @@ type Config struct {
 	Playground     http.Handler         // everything that is not the server's own; nil for nothing
 	AllowedOrigins []string             // pages of other origins that may read answers, such as https://app.example.com; "*" for all
 	Limits         Limits               // zero is the defaults
+	Streams        StreamSettings       // zero is the defaults
 	Grace          time.Duration        // how long Serve waits for requests and sockets when it ends; 10 s unless set
 	Metrics        *prometheus.Registry // to which other rooms may have added; nil for one of its own
 	Log            *slog.Logger         // nil discards
@@ -41,6 +45,7 @@ type Server struct {
 	exec       *executor.Executor
 	later      *executor.Executor // for what an operation defers: nothing that counts operations is used here
 	schema     *ast.Schema
+	streams    *Streams
 	websocket  *Websocket
 	auth       *authenticator
 	limits     Limits
@@ -82,8 +87,12 @@ func New(cfg Config) (*Server, error) {
 		registry:   cfg.Metrics,
 		log:        slog.New(LogHandler(cfg.Log.Handler())),
 	}
-	s.websocket = NewWebsocket(WebsocketConfig{Authenticate: s.authenticate, CheckOrigin: s.origins.allow, Log: s.log})
-	if s.metrics, err = newMetrics(cfg.Metrics, s.websocket.Sockets); err != nil {
+	if cfg.Standing == nil {
+		cfg.Standing = s.auth.standing
+	}
+	s.streams = NewStreams(StreamsConfig{Authenticate: s.authenticate, Standing: cfg.Standing, Settings: cfg.Streams, Log: s.log})
+	s.websocket = NewWebsocket(WebsocketConfig{Streams: s.streams, CheckOrigin: s.origins.allow, Log: s.log})
+	if s.metrics, err = newMetrics(cfg.Metrics, s.streams.Open); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	executable := graph.NewExecutableSchema(graph.Config{Resolvers: cfg.Resolvers})
@@ -140,7 +149,7 @@ func (s *Server) Handler() http.Handler {
 	return s.observe(mux)
 }
 
-// Serve answers until ctx ends, and then goes gracefully: it takes no new connections, lets requests finish, and tells sockets to go elsewhere,
+// Serve answers until ctx ends, and then goes gracefully: it takes no new connections, lets requests finish, and tells sockets and event streams to go elsewhere,
 // spread over the grace period so that the clients do not all come back at once. It returns within that period, cancelling what is left.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -151,6 +160,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10, // queries in the URL of a GET are part of it
 		BaseContext:       func(net.Listener) context.Context { return working },
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -164,7 +174,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	leaving, cancel := context.WithTimeout(working, s.grace)
 	defer cancel()
 	drained := make(chan error, 1)
-	go func() { drained <- s.websocket.Drain(leaving) }()
+	go func() { drained <- s.streams.Drain(leaving) }()
 	if err := errors.Join(web.Shutdown(leaving), <-drained); err != nil {
 		s.log.WarnContext(ctx, "requests or sockets were cut off", "grace", s.grace, "error", err)
 		stop()

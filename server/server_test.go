@@ -241,7 +241,7 @@ func TestServer_MetricsAreNotForEverybody(t *testing.T) {
 			require.Contains(t, x.body, `netra_operation_duration_seconds_count{outcome="ok",type="query"} 1`)
 			require.Contains(t, x.body, `netra_operation_duration_seconds_count{outcome="refused",type="query"} 1`)
 			require.Contains(t, x.body, `netra_http_request_duration_seconds_count{method="POST",route="/graphql",status="200"} 1`)
-			require.Contains(t, x.body, "netra_websockets 0")
+			require.Contains(t, x.body, "netra_streams 0")
 			require.Contains(t, x.body, "go_goroutines")
 			require.NotContains(t, x.body, "CardinalityBomb")
 		}

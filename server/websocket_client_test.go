@@ -33,13 +33,14 @@ import (
 
 // platform is everything that answers a socket, on real PostgreSQL.
 type platform struct {
-	t      *testing.T
-	db     *pgx.Conn
-	config server.Config
-	hub    *live.Hub
-	secret []byte
-	addr   string
-	leave  func() error // ends the server and says how that went
+	t         *testing.T
+	databases *testdb.DB
+	db        *pgx.Conn
+	config    server.Config
+	hub       *live.Hub
+	secret    []byte
+	addr      string
+	leave     func() error // ends the server and says how that went
 
 	alice, bob int
 	thread     uuid.UUID // alice's
@@ -48,7 +49,7 @@ type platform struct {
 func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 	t.Helper()
 	databases := testdb.New(t)
-	p := &platform{t: t, secret: []byte(strings.Repeat("s", server.MinSecret)), addr: "127.0.0.1:0"}
+	p := &platform{t: t, databases: databases, secret: []byte(strings.Repeat("s", server.MinSecret)), addr: "127.0.0.1:0"}
 	var err error
 	p.db, err = pgx.Connect(t.Context(), databases.OwnerURL)
 	require.NoError(t, err)
@@ -80,6 +81,7 @@ func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 	p.config = server.Config{
 		Resolvers:    &resolvers.Resolver{Store: rows, Live: p.hub, Loaders: &loaders.Loaders{}},
 		Authenticate: rows.Viewer,
+		Standing:     standing(rows),
 		Secret:       p.secret,
 		Grace:        soon,
 		Log:          log,
@@ -145,7 +147,7 @@ func threadID(id uuid.UUID) string {
 	return models.GlobalID{Kind: models.KindThread, Key: id.String()}.String()
 }
 
-// stockClient is graphql-ws in a Node process.
+// stockClient is a stock client in a Node process.
 type stockClient struct {
 	t     *testing.T
 	in    io.WriteCloser
@@ -153,7 +155,12 @@ type stockClient struct {
 }
 
 var installed = sync.OnceValue(func() error {
-	if _, err := os.Stat("wsclient/node_modules/graphql-ws"); err == nil {
+	missing := false
+	for _, name := range []string{"graphql-ws", "graphql-sse", "subscriptions-transport-ws"} {
+		_, err := os.Stat("wsclient/node_modules/" + name)
+		missing = missing || err != nil
+	}
+	if !missing {
 		return nil
 	}
 	install := exec.Command("npm", "ci")
@@ -164,11 +171,17 @@ var installed = sync.OnceValue(func() error {
 	return nil
 })
 
+// stock is graphql-ws.
 func (p *platform) stock(tokens ...string) *stockClient {
+	p.t.Helper()
+	return p.node("client.mjs", append([]string{"ws://" + p.addr + "/graphql"}, tokens...)...)
+}
+
+func (p *platform) node(program string, arguments ...string) *stockClient {
 	t := p.t
 	t.Helper()
 	require.NoError(t, installed())
-	node := exec.Command("node", append([]string{"wsclient/client.mjs", "ws://" + p.addr + "/graphql"}, tokens...)...)
+	node := exec.Command("node", append([]string{"wsclient/" + program}, arguments...)...)
 	node.Stderr = os.Stderr
 	in, err := node.StdinPipe()
 	require.NoError(t, err)

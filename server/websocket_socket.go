@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -23,8 +24,8 @@ import (
 	"github.com/netra-ai/netra/resolvers"
 )
 
-// Close codes of graphql-transport-ws. The stock client gives up on 4400, 4401, 4406, 4409 and 4429, on 4500 and on 1002 to 1011; it comes back
-// after 4403, 4408, 1012 and 1013.
+// Close codes of graphql-transport-ws, used for the older protocol too, whose client comes back after any. The stock client gives up on 4400,
+// 4401, 4406, 4409 and 4429, on 4500 and on 1002 to 1011; it comes back after 4403, 4408, 1006, 1012 and 1013.
 const (
 	closeInvalidMessage = 4400
 	closeUnauthorized   = 4401 // subscribed before connection_ack
@@ -43,22 +44,28 @@ const farewell = time.Second
 // lock, with a deadline.
 type socket struct {
 	transport *Websocket
+	streams   *Streams
+	protocol  *protocol
 	conn      *websocket.Conn
 	exec      graphql.GraphExecutor
-	header    http.Header
-	ctx       context.Context // after connection_ack with the viewer
+	token     string          // the handshake's Authorization header; used by the reader only
+	ctx       context.Context // with the viewer after connection_ack; used by the reader only, as the fields below
 	cancel    context.CancelFunc
-	closing   atomic.Bool
-	started   bool        // connection_init has come; used by the reader only
-	ready     bool        // connection_ack is sent; used by the reader only
-	limit     *time.Timer // of connection_init, then of authenticating, then the token's end; used by the reader only
+	session   Session
+	started   bool        // connection_init has come
+	ready     bool        // connection_ack is sent
+	sentAway  bool        // it will be closed in a while
+	limit     *time.Timer // of connection_init, then of authenticating, then the token's end
 
-	mu         sync.Mutex // held while writing: what was decided about an operation holds until the frame is out
-	operations map[string]*operation
-	running    int // operations, with those that the client has completed and that have not yet stopped
-	queries    int // those among them that are not subscriptions
-	draining   bool
-	ping       *time.Timer
+	closing atomic.Bool
+
+	mu           sync.Mutex // held while writing: what was decided about an operation holds until the frame is out
+	operations   map[string]*operation
+	acknowledged bool
+	running      int // operations, with those that the client has completed and that have not yet stopped
+	queries      int // those among them that are not subscriptions
+	draining     bool
+	ping         *time.Timer
 }
 
 type operation struct {
@@ -67,8 +74,12 @@ type operation struct {
 }
 
 func newSocket(t *Websocket, conn *websocket.Conn, r *http.Request, exec graphql.GraphExecutor) *socket {
-	s := &socket{transport: t, conn: conn, exec: exec, header: r.Header}
+	s := &socket{
+		transport: t, streams: t.cfg.Streams, protocol: protocolOf(conn.Subprotocol()), conn: conn, exec: exec,
+		token: r.Header.Get("Authorization"),
+	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
+	boundUnread(conn.NetConn())
 	conn.SetReadLimit(t.cfg.MaxMessage)
 	s.alive()
 	conn.SetPongHandler(func(string) error {
@@ -82,14 +93,17 @@ func newSocket(t *Websocket, conn *websocket.Conn, r *http.Request, exec graphql
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ping = time.AfterFunc(t.cfg.PingInterval, s.sendPing)
-	s.limit = time.AfterFunc(t.cfg.InitTimeout, func() { s.close(closeInitTimeout, "Connection initialisation timeout") })
+	// Not after the same while for all who came at once.
+	s.ping = time.AfterFunc(s.settings().Heartbeat/2+rand.N(s.settings().Heartbeat/2), s.sendPing)
+	s.limit = time.AfterFunc(s.settings().InitTimeout, func() { s.close(closeInitTimeout, "Connection initialisation timeout") })
 	return s
 }
 
+func (s *socket) settings() *StreamSettings { return &s.streams.cfg.Settings }
+
 // alive gives the client another while to be silent.
 func (s *socket) alive() {
-	_ = s.conn.SetReadDeadline(time.Now().Add(2*s.transport.cfg.PingInterval + s.transport.cfg.WriteTimeout)) // reading will tell
+	_ = s.conn.SetReadDeadline(time.Now().Add(2*s.settings().Heartbeat + s.settings().WriteTimeout)) // reading will tell
 }
 
 func (s *socket) sendPing() {
@@ -102,16 +116,26 @@ func (s *socket) sendPing() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ping.Reset(s.transport.cfg.PingInterval)
+	if s.acknowledged {
+		s.keepAlive()
+	}
+	s.ping.Reset(s.settings().Heartbeat)
 }
 
-func (s *socket) writeDeadline() time.Time { return time.Now().Add(s.transport.cfg.WriteTimeout) }
+// keepAlive is called with the lock held.
+func (s *socket) keepAlive() {
+	if s.protocol.keepAlive != "" {
+		s.writeFrame([]byte(s.protocol.keepAlive))
+	}
+}
+
+func (s *socket) writeDeadline() time.Time { return time.Now().Add(s.settings().WriteTimeout) }
 
 // serve reads until the connection ends.
 func (s *socket) serve() {
-	defer s.transport.forget(s)
+	defer s.streams.leave(s)
 	defer s.shut()
-	if s.conn.Subprotocol() != subprotocol {
+	if s.protocol == nil {
 		s.close(closeSubprotocol, "Subprotocol not acceptable")
 	}
 	for {
@@ -161,21 +185,30 @@ func (s *socket) receive(kind int, data []byte) {
 		return
 	}
 	received := graphql.Now()
-	m, err := parseMessage(data)
+	m, err := s.protocol.parse(data)
 	if err != nil {
 		s.close(closeInvalidMessage, err.Error())
 		return
 	}
+	if s.sentAway {
+		return
+	}
 	switch m.kind {
-	case "connection_init":
+	case kindInit:
 		s.initialise(m.payload)
-	case "ping":
+	case kindPing:
+		if _, given := authorization(m.payload); s.ready && given {
+			s.reauthenticate(m.payload)
+			return
+		}
 		s.write("pong", m.payload)
-	case "subscribe":
+	case kindSubscribe:
 		s.subscribe(m, received)
-	case "complete":
+	case kindComplete:
 		s.complete(m.id)
-	case "pong":
+	case kindTerminate:
+		s.close(websocket.CloseNormalClosure, "")
+	case kindPong:
 	}
 }
 
@@ -186,53 +219,123 @@ func (s *socket) initialise(payload map[string]any) {
 	}
 	s.started = true
 	s.limit.Stop()
-	token, ok := bearerToken(payload, s.header)
-	if !ok {
-		s.close(closeForbidden, "Forbidden: send {\"authorization\": \"Bearer …\"} with connection_init")
-		return
+	value, given := authorization(payload)
+	if !given {
+		value = s.token
 	}
-	s.limit = time.AfterFunc(s.transport.cfg.InitTimeout, func() { s.close(websocket.CloseTryAgainLater, "Authenticating takes too long") })
-	ctx, expires, err := s.transport.cfg.Authenticate(s.ctx, token)
-	s.limit.Stop()
+	s.token = ""
+	session, err := s.authenticate(value)
+	if err == nil {
+		err = s.streams.admit(s, session)
+	}
 	if err != nil {
 		s.refuse(err)
 		return
 	}
-	s.ctx = ctx
-	if !expires.IsZero() {
-		s.limit = time.AfterFunc(time.Until(expires), func() { s.close(closeForbidden, "Forbidden: the token has expired") })
+	s.use(session)
+	if !s.write("connection_ack", nil) {
+		return
 	}
-	if s.write("connection_ack", nil) {
-		s.ready = true
-	}
+	s.ready = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acknowledged = true
+	s.keepAlive()
 }
 
-// bearerToken is the token of connection_init, or else of the handshake, where clients outside browsers can put it too.
-func bearerToken(payload map[string]any, handshake http.Header) (string, bool) {
-	value, ok := payload["authorization"]
-	if !ok {
-		value, ok = payload["Authorization"]
+// authorization is the value for a token in a payload, under the header's name.
+func authorization(payload map[string]any) (value any, given bool) {
+	for _, key := range []string{"authorization", "Authorization"} {
+		if value, given = payload[key]; given {
+			return value, true
+		}
 	}
-	if !ok {
-		value = handshake.Get("Authorization")
-	}
+	return nil, false
+}
+
+// authenticate asks for what a token gives. A socket whose client leaves meanwhile, or which takes too long, is closed by the timer.
+func (s *socket) authenticate(value any) (Session, error) {
 	text, _ := value.(string)
 	scheme, token, _ := strings.Cut(text, " ")
 	token = strings.TrimSpace(token)
-	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return Session{}, models.Errorf(models.Unauthenticated, "send {\"authorization\": \"Bearer …\"}")
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.settings().InitTimeout)
+	defer cancel()
+	return s.streams.authenticate(ctx, token)
 }
 
-func (s *socket) refuse(err error) {
-	var known *models.Error
-	if errors.As(err, &known) && (known.Code == models.Unauthenticated || known.Code == models.Forbidden) {
-		s.close(closeForbidden, "Forbidden: "+known.Message)
+// use makes a session the socket's: operations that begin from now on are its viewer's.
+func (s *socket) use(session Session) {
+	s.limit.Stop()
+	if !session.Expires.IsZero() {
+		s.limit = time.AfterFunc(time.Until(session.Expires), func() { s.close(closeForbidden, "Forbidden: the token has expired") })
+	}
+	if session.Viewer != s.session.Viewer {
+		s.ctx = models.WithViewer(s.ctx, session.Viewer)
+	}
+	s.session = session
+}
+
+// reauthenticate takes a newer token without ending anything. One that is refused changes nothing: the one before is good until its own end.
+func (s *socket) reauthenticate(payload map[string]any) {
+	value, _ := authorization(payload)
+	session, err := s.authenticate(value)
+	if err == nil && session.Viewer.UserID != s.session.Viewer.UserID {
+		err = models.Errorf(models.Forbidden, "the token is another user's: connect again for that")
+	}
+	if err == nil && s.session.Viewer.Superuser && !session.Viewer.Superuser {
+		s.revoke("a right was taken back")
 		return
+	}
+	if err == nil {
+		err = s.streams.admit(s, session)
+	}
+	if err != nil {
+		code, message := s.reason(err)
+		s.write("pong", map[string]any{"authorized": false, "code": code, "message": message})
+		return
+	}
+	s.use(session)
+	answer := map[string]any{"authorized": true}
+	if !session.Expires.IsZero() {
+		answer["expires"] = session.Expires.UTC().Format(time.RFC3339)
+	}
+	s.write("pong", answer)
+}
+
+// reason is what a client may know of why it was not authenticated.
+func (s *socket) reason(err error) (models.Code, string) {
+	var known *models.Error
+	if errors.As(err, &known) {
+		switch known.Code {
+		case models.Unauthenticated, models.Forbidden, models.RateLimited:
+			return known.Code, known.Message
+		}
 	}
 	if s.ctx.Err() == nil {
 		s.transport.cfg.Log.ErrorContext(s.ctx, "websocket: authenticate", "error", err)
 	}
-	s.close(websocket.CloseTryAgainLater, "Authenticating is not possible now")
+	return models.DatabaseUnavailable, "authenticating is not possible now"
 }
+
+// refuse ends a socket that was not authenticated. Those who are not at fault are to come again, and not all at once.
+func (s *socket) refuse(err error) {
+	code, message := s.reason(err)
+	if s.protocol.older {
+		s.write("connection_error", map[string]any{"message": message, "extensions": map[string]any{"code": code}})
+	}
+	if code == models.Unauthenticated || code == models.Forbidden {
+		s.close(closeForbidden, "Forbidden: "+message)
+		return
+	}
+	s.sentAway = true
+	s.limit = time.AfterFunc(rand.N(dispersal), func() { s.close(websocket.CloseTryAgainLater, "Try again later: "+message) })
+}
+
+// revoke is part of stream.
+func (s *socket) revoke(reason string) { s.close(closeForbidden, "Forbidden: "+reason) }
 
 func (s *socket) subscribe(m message, received time.Time) {
 	if !s.ready {
@@ -241,7 +344,7 @@ func (s *socket) subscribe(m message, received time.Time) {
 	}
 	s.mu.Lock()
 	_, exists := s.operations[m.id]
-	full := s.running >= s.transport.cfg.MaxOperations
+	full := s.running >= s.settings().Operations
 	if exists || full || s.draining {
 		s.mu.Unlock()
 		switch {
@@ -260,9 +363,8 @@ func (s *socket) subscribe(m message, received time.Time) {
 	s.operations[m.id] = op
 	s.running++
 	s.queries++
-	s.transport.working.Add(1)
+	s.streams.working.Add(1)
 	s.mu.Unlock()
-	m.params.Headers = s.header
 	m.params.ReadTime.Start, m.params.ReadTime.End = received, graphql.Now()
 	go s.run(ctx, op, m.params)
 }
@@ -278,7 +380,7 @@ func (s *socket) complete(id string) {
 }
 
 func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawParams) {
-	defer s.transport.working.Done()
+	defer s.streams.working.Done()
 	query := true
 	defer func() {
 		op.cancel()
@@ -362,7 +464,7 @@ func (s *socket) next(op *operation, response *graphql.Response) bool {
 	buf := buffers.Get().(*bytes.Buffer)
 	defer putBuffer(buf)
 	buf.Reset()
-	startMessage(buf, op.id, "next")
+	startMessage(buf, op.id, s.protocol.next)
 	writeResponse(buf, response)
 	buf.WriteByte('}')
 	s.mu.Lock()
@@ -375,7 +477,7 @@ func (s *socket) finish(op *operation, kind string, errs gqlerror.List) {
 	var buf bytes.Buffer
 	startMessage(&buf, op.id, kind)
 	if kind == "error" {
-		buf.Write(encode(errs))
+		buf.Write(s.protocol.errors(errs))
 	} else {
 		buf.Truncate(buf.Len() - len(payloadKey))
 	}
@@ -393,7 +495,7 @@ func (s *socket) finish(op *operation, kind string, errs gqlerror.List) {
 func (s *socket) writeError(id string, errs gqlerror.List) {
 	var buf bytes.Buffer
 	startMessage(&buf, id, "error")
-	buf.Write(encode(errs))
+	buf.Write(s.protocol.errors(errs))
 	buf.WriteByte('}')
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -52,6 +52,10 @@ type queries struct {
 	stub *graphStub
 }
 
+func (q queries) Node(context.Context, string) (models.Node, error) {
+	return nil, errors.New("no node")
+}
+
 func (q queries) Viewer(ctx context.Context) (*models.User, error) { return q.stub.viewer(ctx) }
 
 type subscriptions struct {
@@ -65,12 +69,12 @@ func (s subscriptions) RunStatusChanged(ctx context.Context, _, _, _ *string) (<
 
 type fixture struct {
 	*graphStub
-	ws   *server.Websocket
-	exec *executor.Executor
-	url  string
+	streams *server.Streams
+	exec    *executor.Executor
+	url     string
 }
 
-func setup(t *testing.T, change ...func(*server.WebsocketConfig)) *fixture {
+func setup(t *testing.T, change ...func(*server.StreamsConfig)) *fixture {
 	t.Helper()
 	f := &fixture{graphStub: &graphStub{
 		viewer: func(ctx context.Context) (*models.User, error) {
@@ -79,36 +83,52 @@ func setup(t *testing.T, change ...func(*server.WebsocketConfig)) *fixture {
 		},
 		watch: func(context.Context) (<-chan *models.RunEvent, error) { return make(chan *models.RunEvent), nil },
 	}}
-	cfg := server.WebsocketConfig{Authenticate: authenticate, Log: slog.New(slog.DiscardHandler)}
+	log := slog.New(slog.DiscardHandler)
+	cfg := server.StreamsConfig{Authenticate: authenticate, Log: log}
 	for _, c := range change {
 		c(&cfg)
 	}
-	f.ws = server.NewWebsocket(cfg)
+	f.streams = server.NewStreams(cfg)
+	ws := server.NewWebsocket(server.WebsocketConfig{Streams: f.streams, Log: log})
 	f.exec = executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: f.graphStub}))
-	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.ws.Do(w, r, f.exec) }))
+	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ws.Do(w, r, f.exec) }))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
-		require.NoError(t, f.ws.Drain(ctx))
+		require.NoError(t, f.streams.Drain(ctx))
 		listener.Close()
 	})
 	f.url = "ws" + strings.TrimPrefix(listener.URL, "http")
 	return f
 }
 
-func authenticate(ctx context.Context, bearer string) (context.Context, time.Time, error) {
+// authenticate knows the tokens of user 1, who also has an API key, of root and of user 2.
+func authenticate(ctx context.Context, bearer string) (server.Session, error) {
+	one := models.Viewer{UserID: 1}
 	switch bearer {
 	case "good":
-		return models.WithViewer(ctx, models.Viewer{UserID: 1}), time.Time{}, nil
+		return server.Session{Viewer: one}, nil
+	case "key":
+		return server.Session{Viewer: one, Key: "k1"}, nil
 	case "short":
-		return models.WithViewer(ctx, models.Viewer{UserID: 1}), time.Now().Add(100 * time.Millisecond), nil
+		return server.Session{Viewer: one, Expires: time.Now().Add(100 * time.Millisecond)}, nil
+	case "second":
+		return server.Session{Viewer: one, Expires: time.Now().Add(time.Second)}, nil
+	case "long":
+		return server.Session{Viewer: one, Expires: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+	case "other":
+		return server.Session{Viewer: models.Viewer{UserID: 2}}, nil
+	case "root":
+		return server.Session{Viewer: models.Viewer{UserID: 3, Superuser: true}}, nil
+	case "fallen":
+		return server.Session{Viewer: models.Viewer{UserID: 3}}, nil
 	case "away":
-		return nil, time.Time{}, models.Errorf(models.DatabaseUnavailable, "no database")
+		return server.Session{}, models.Errorf(models.DatabaseUnavailable, "no database")
 	case "hang":
 		<-ctx.Done()
-		return nil, time.Time{}, ctx.Err()
+		return server.Session{}, ctx.Err()
 	default:
-		return nil, time.Time{}, models.Errorf(models.Unauthenticated, "the token is not valid")
+		return server.Session{}, models.Errorf(models.Unauthenticated, "the token is not valid")
 	}
 }
 
@@ -194,19 +214,23 @@ func TestWebsocket_MessageRules(t *testing.T) {
 	long := strings.Repeat("é", 100)
 	// Messages after the first > are the client's, after < the server's; a number is the close code.
 	for name, steps := range map[string][]any{
-		"init is acknowledged":                     {">" + initOK, "<" + ack},
-		"the key of the token may be a header's":   {`>{"type":"connection_init","payload":{"Authorization":"bearer good"}}`, "<" + ack},
-		"ping is answered before init":             {`>{"type":"ping"}`, `<{"type":"pong"}`},
-		"ping's payload comes back":                {`>{"type":"ping","payload":{"a":[1]}}`, `<{"type":"pong","payload":{"a":[1]}}`},
-		"null is as good as absent":                {`>{"type":"ping","payload":null}`, `<{"type":"pong"}`},
-		"pong needs no ping":                       {`>{"type":"pong","payload":{}}`, `>{"type":"ping"}`, `<{"type":"pong"}`},
-		"a second init":                            {">" + initOK, "<" + ack, ">" + initOK, 4429},
-		"subscribe before init":                    {">" + subscribe("1", whoami), 4401},
-		"no token":                                 {`>{"type":"connection_init"}`, 4403},
-		"no payload":                               {`>{"type":"connection_init","payload":null}`, 4403},
-		"another scheme":                           {`>{"type":"connection_init","payload":{"authorization":"Basic good"}}`, 4403},
-		"a token that is no text":                  {`>{"type":"connection_init","payload":{"authorization":7}}`, 4403},
-		"a bad token":                              {`>{"type":"connection_init","payload":{"authorization":"Bearer bad"}}`, 4403},
+		"init is acknowledged":                   {">" + initOK, "<" + ack},
+		"the key of the token may be a header's": {`>{"type":"connection_init","payload":{"Authorization":"bearer good"}}`, "<" + ack},
+		"ping is answered before init":           {`>{"type":"ping"}`, `<{"type":"pong"}`},
+		"ping's payload comes back":              {`>{"type":"ping","payload":{"a":[1]}}`, `<{"type":"pong","payload":{"a":[1]}}`},
+		"null is as good as absent":              {`>{"type":"ping","payload":null}`, `<{"type":"pong"}`},
+		"pong needs no ping":                     {`>{"type":"pong","payload":{}}`, `>{"type":"ping"}`, `<{"type":"pong"}`},
+		"a second init":                          {">" + initOK, "<" + ack, ">" + initOK, 4429},
+		"a second init in the same breath":       {">" + initOK, ">" + initOK, 4429},
+		"a second init after a refused one":      {`>{"type":"connection_init"}`, ">" + initOK, 4403},
+		"subscribe in the same breath as init": {">" + initOK, ">" + subscribe("1", whoami), "<" + ack,
+			`<{"id":"1","type":"next","payload":` + whoamiOK + `}`, `<{"id":"1","type":"complete"}`},
+		"subscribe before init":   {">" + subscribe("1", whoami), 4401},
+		"no token":                {`>{"type":"connection_init"}`, 4403},
+		"no payload":              {`>{"type":"connection_init","payload":null}`, 4403},
+		"another scheme":          {`>{"type":"connection_init","payload":{"authorization":"Basic good"}}`, 4403},
+		"a token that is no text": {`>{"type":"connection_init","payload":{"authorization":7}}`, 4403},
+		"a bad token":             {`>{"type":"connection_init","payload":{"authorization":"Bearer bad"}}`, 4403},
 		"no way to tell whether the token is good": {`>{"type":"connection_init","payload":{"authorization":"Bearer away"}}`, 1013},
 		"an expiring token":                        {`>{"type":"connection_init","payload":{"authorization":"Bearer short"}}`, "<" + ack, 4403},
 		"init's payload is an array":               {`>{"type":"connection_init","payload":[]}`, 4400},
@@ -217,7 +241,8 @@ func TestWebsocket_MessageRules(t *testing.T) {
 		"null":                                     {`>null`, 4400},
 		"no type":                                  {`>{}`, 4400},
 		"a type that is no text":                   {`>{"type":1}`, 4400},
-		"an unknown type":                          {`>{"type":"start"}`, 4400},
+		"an unknown type":                          {`>{"type":"hello"}`, 4400},
+		"a type of the older protocol":             {`>{"id":"1","type":"start","payload":{"query":"{a}"}}`, 4400},
 		"another case":                             {`>{"Type":"ping"}`, 4400},
 		"the server's ack":                         {`>{"type":"connection_ack"}`, 4400},
 		"the server's next":                        {`>{"id":"1","type":"next","payload":{}}`, 4400},
@@ -254,6 +279,24 @@ func TestWebsocket_MessageRules(t *testing.T) {
 		"an id again after the client's complete": {">" + initOK, "<" + ack,
 			">" + subscribe("1", watch), `>{"id":"1","type":"complete"}`,
 			">" + subscribe("1", whoami), `<{"id":"1","type":"next","payload":` + whoamiOK + `}`, `<{"id":"1","type":"complete"}`},
+		"an error within the answer is a result": {">" + initOK, "<" + ack, ">" + subscribe("1", `{ __typename node(id: "x") { id } }`),
+			`<{"id":"1","type":"next","payload":{"errors":[{"message":"no node","path":["node"],"locations":[{"line":1,"column":14}]}],"data":{"__typename":"Query","node":null}}}`,
+			`<{"id":"1","type":"complete"}`},
+		"an operation that the document lacks": {">" + initOK, "<" + ack,
+			`>{"id":"1","type":"subscribe","payload":{"query":"query A { __typename }","operationName":"B"}}`,
+			`<{"id":"1","type":"error","payload":[{"message":"operation B not found","extensions":{"code":"GRAPHQL_VALIDATION_FAILED"}}]}`, ">" + subscribe("1", "{__typename}"),
+			`<{"id":"1","type":"next","payload":{"data":{"__typename":"Query"}}}`, `<{"id":"1","type":"complete"}`},
+		"a newer token": {`>{"type":"connection_init","payload":{"authorization":"Bearer second"}}`, "<" + ack,
+			`>{"type":"ping","payload":{"authorization":"Bearer long"}}`, `<{"type":"pong","payload":{"authorized":true,"expires":"2100-01-01T00:00:00Z"}}`},
+		"a token without end":        {">" + initOK, "<" + ack, `>{"type":"ping","payload":{"Authorization":"Bearer good"}}`, `<{"type":"pong","payload":{"authorized":true}}`},
+		"a token in place of a key":  {`>{"type":"connection_init","payload":{"authorization":"Bearer key"}}`, "<" + ack, `>{"type":"ping","payload":{"authorization":"Bearer good"}}`, `<{"type":"pong","payload":{"authorized":true}}`},
+		"another user's token":       {">" + initOK, "<" + ack, `>{"type":"ping","payload":{"authorization":"Bearer other"}}`, `<{"type":"pong","payload":{"authorized":false,"code":"FORBIDDEN","message":"the token is another user's: connect again for that"}}`},
+		"a newer token that is bad":  {">" + initOK, "<" + ack, `>{"type":"ping","payload":{"authorization":"Bearer bad"}}`, `<{"type":"pong","payload":{"authorized":false,"code":"UNAUTHENTICATED","message":"the token is not valid"}}`},
+		"a newer token of no scheme": {">" + initOK, "<" + ack, `>{"type":"ping","payload":{"authorization":"good"}}`, `<{"type":"pong","payload":{"authorized":false,"code":"UNAUTHENTICATED","message":"send {\"authorization\": \"Bearer …\"}"}}`},
+		"no way to tell whether the newer token is good": {">" + initOK, "<" + ack, `>{"type":"ping","payload":{"authorization":"Bearer away"}}`,
+			`<{"type":"pong","payload":{"authorized":false,"code":"DATABASE_UNAVAILABLE","message":"authenticating is not possible now"}}`},
+		"a newer token with fewer rights":         {`>{"type":"connection_init","payload":{"authorization":"Bearer root"}}`, "<" + ack, `>{"type":"ping","payload":{"authorization":"Bearer fallen"}}`, 4403},
+		"a token in a ping before init is a ping": {`>{"type":"ping","payload":{"authorization":"Bearer good"}}`, `<{"type":"pong","payload":{"authorization":"Bearer good"}}`, ">" + subscribe("1", whoami), 4401},
 		"no complete after error, and the id is free": {">" + initOK, "<" + ack,
 			">" + subscribe("1", "{ nothing }"),
 			`<{"id":"1","type":"error","payload":[{"message":"Cannot query field \"nothing\" on type \"Query\".","locations":[{"line":1,"column":3}],"extensions":{"code":"GRAPHQL_VALIDATION_FAILED"}}]}`,
@@ -315,6 +358,24 @@ func TestWebsocket_FrameRules(t *testing.T) {
 		c.expect(`{"type":"pong"}`)
 		require.EqualValues(t, 1, pongs.Load())
 	})
+	t.Run("the client's goodbye is answered in kind", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		for _, code := range []int{1000, 1001, 4499} {
+			c := f.ready(t)
+			c.send(subscribe("1", watch))
+			require.NoError(t, c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "bye"), time.Now().Add(soon)))
+			c.expectClose(code)
+		}
+		require.Eventually(t, func() bool { return f.streams.Open() == 0 }, soon, time.Millisecond)
+	})
+	t.Run("a frame of a reserved kind", func(t *testing.T) {
+		t.Parallel()
+		c := setup(t).dial(t)
+		_, err := c.NetConn().Write([]byte{0x83, 0x80, 0, 0, 0, 0})
+		require.NoError(t, err)
+		c.expectClose(1002)
+	})
 	t.Run("nothing is compressed", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
@@ -340,7 +401,7 @@ func TestWebsocket_Handshake(t *testing.T) {
 	t.Run("other subprotocols are closed with 4406", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
-		for _, protocols := range [][]string{nil, {"graphql-ws"}, {"mqtt", "soap"}} {
+		for _, protocols := range [][]string{nil, {"graphql"}, {"mqtt", "soap"}} {
 			c, _, err := dial(t, f, nil, protocols...)
 			require.NoError(t, err)
 			c.expectClose(4406)
@@ -377,14 +438,14 @@ func TestWebsocket_Deadlines(t *testing.T) {
 	t.Parallel()
 	t.Run("without init the socket is closed with 4408", func(t *testing.T) {
 		t.Parallel()
-		c := setup(t, func(cfg *server.WebsocketConfig) { cfg.InitTimeout = 50 * time.Millisecond }).dial(t)
+		c := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.InitTimeout = 50 * time.Millisecond }).dial(t)
 		c.expectClose(4408)
 	})
 	t.Run("with init it is not", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t, func(cfg *server.WebsocketConfig) {
-			cfg.InitTimeout = 500 * time.Millisecond
-			cfg.PingInterval = 100 * time.Millisecond
+		f := setup(t, func(cfg *server.StreamsConfig) {
+			cfg.Settings.InitTimeout = 500 * time.Millisecond
+			cfg.Settings.Heartbeat = 100 * time.Millisecond
 		})
 		c := f.ready(t)
 		pings := 0
@@ -398,27 +459,38 @@ func TestWebsocket_Deadlines(t *testing.T) {
 	})
 	t.Run("authenticating that hangs asks the client to come again", func(t *testing.T) {
 		t.Parallel()
-		c := setup(t, func(cfg *server.WebsocketConfig) { cfg.InitTimeout = 50 * time.Millisecond }).dial(t)
+		c := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.InitTimeout = 50 * time.Millisecond }).dial(t)
 		c.send(`{"type":"connection_init","payload":{"authorization":"Bearer hang"}}`)
 		c.expectClose(1013)
 	})
 	t.Run("a client that answers no ping is cut off", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t, func(cfg *server.WebsocketConfig) {
-			cfg.PingInterval, cfg.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond
+		f := setup(t, func(cfg *server.StreamsConfig) {
+			cfg.Settings.Heartbeat, cfg.Settings.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond
 		})
 		f.ready(t) // and nobody reads, so nobody answers
-		require.Eventually(t, func() bool { return f.ws.Sockets() == 0 }, soon, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return f.streams.Open() == 0 }, soon, 5*time.Millisecond)
+	})
+	t.Run("a client that reads nothing is cut off within 5 s", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) { return flood(ctx, nil), nil }
+		stalled := f.ready(t)
+		require.NoError(t, stalled.NetConn().(*net.TCPConn).SetReadBuffer(1024))
+		stalled.send(subscribe("1", watch))
+		began := time.Now()
+		require.Eventually(t, func() bool { return f.streams.Open() == 0 }, soon, time.Millisecond)
+		require.Less(t, time.Since(began), 5*time.Second)
 	})
 	t.Run("a client that reads nothing is cut off and harms no other", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t, func(cfg *server.WebsocketConfig) { cfg.WriteTimeout = 200 * time.Millisecond })
+		f := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.WriteTimeout = 200 * time.Millisecond })
 		stop := make(chan struct{})
 		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) { return flood(ctx, stop), nil }
 		stalled, other := f.ready(t), f.ready(t)
 		require.NoError(t, stalled.NetConn().(*net.TCPConn).SetReadBuffer(1024))
 		stalled.send(subscribe("1", watch))
-		for f.ws.Sockets() == 2 {
+		for f.streams.Open() == 2 {
 			other.quiet()
 		}
 		close(stop)
@@ -527,7 +599,7 @@ func TestWebsocket_Subscriptions(t *testing.T) {
 	})
 	t.Run("too many at once are refused one by one", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t, func(cfg *server.WebsocketConfig) { cfg.MaxOperations = 2 })
+		f := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.Operations = 2 })
 		c := f.ready(t)
 		c.send(subscribe("1", watch))
 		c.send(subscribe("2", watch))
@@ -578,7 +650,7 @@ func TestWebsocket_Drain(t *testing.T) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), grace)
 			defer cancel()
-			done <- f.ws.Drain(ctx)
+			done <- f.streams.Drain(ctx)
 		}()
 		return done
 	}
@@ -596,7 +668,7 @@ func TestWebsocket_Drain(t *testing.T) {
 			c.expectClose(1012)
 		}
 		require.NoError(t, <-done)
-		require.Zero(t, f.ws.Sockets())
+		require.Zero(t, f.streams.Open())
 		_, response, err := (&websocket.Dialer{}).Dial(f.url, nil)
 		require.Error(t, err)
 		require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
@@ -636,7 +708,7 @@ func TestWebsocket_Drain(t *testing.T) {
 		c.send(subscribe("1", whoami))
 		c.quiet()
 		require.ErrorIs(t, <-drain(f, 100*time.Millisecond), context.DeadlineExceeded)
-		require.Eventually(t, func() bool { return f.ws.Sockets() == 0 }, soon, time.Millisecond)
+		require.Eventually(t, func() bool { return f.streams.Open() == 0 }, soon, time.Millisecond)
 	})
 }
 
@@ -664,7 +736,7 @@ func TestWebsocket_LeavesNothingBehind(t *testing.T) {
 		}
 		require.NoError(t, c.NetConn().Close())
 	}
-	settled := func() bool { return f.ws.Sockets() == 0 && sources.Load() == 0 }
+	settled := func() bool { return f.streams.Open() == 0 && sources.Load() == 0 }
 	for i := range 30 {
 		cycle(i)
 	}

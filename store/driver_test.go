@@ -108,6 +108,28 @@ func TestDriver(t *testing.T) {
 	})
 }
 
+func TestViewers_AreAskedForInOneStatement(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	everybody := make([]int, 10_000)
+	for i := range everybody {
+		everybody[i] = i - 1
+	}
+	began := time.Now()
+	viewers, err := s.Viewers(t.Context(), everybody)
+	require.NoError(t, err)
+	t.Logf("%d viewers in %s", len(everybody), time.Since(began))
+	for _, viewer := range viewers {
+		one, err := s.Viewer(t.Context(), viewer.UserID)
+		require.NoError(t, err)
+		require.Equal(t, one, viewer)
+	}
+	require.NotEmpty(t, viewers)
+	none, err := s.Viewers(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
 func TestViewer(t *testing.T) {
 	t.Parallel()
 	s, db := setup(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -46,6 +47,27 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	}
 	entry.viewer, entry.until = viewer, time.Now().Add(viewerAge)
 	return viewer, nil
+}
+
+// Viewers is the viewers that these users are now, in one statement and past the cache; inactive and absent users are missing.
+func (s *Store) Viewers(ctx context.Context, userIDs []int) ([]models.Viewer, error) {
+	rows, err := s.db.DB.QueryContext(ctx, `SELECT k.id, v.superuser FROM unnest($1::int[]) AS k(id) CROSS JOIN LATERAL authenticate_viewer(k.id) AS v`, userIDs)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	defer rows.Close() // its error is that of Err
+	viewers := make([]models.Viewer, 0, len(userIDs))
+	for rows.Next() {
+		var viewer models.Viewer
+		if err := rows.Scan(&viewer.UserID, &viewer.Superuser); err != nil {
+			return nil, fmt.Errorf("scan viewer: %w", err)
+		}
+		viewers = append(viewers, viewer)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, translate(ctx, err)
+	}
+	return viewers, nil
 }
 
 func (c *viewerCache) entry(userID int) *cachedViewer {

@@ -22,6 +22,7 @@ import (
 	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
 	"github.com/netra-ai/netra/server"
 	"github.com/netra-ai/netra/store"
@@ -77,6 +78,7 @@ func assemble(a assembly) (_ *replica, err error) {
 	r.server, err = server.New(server.Config{
 		Resolvers:    root,
 		Authenticate: r.store.Viewer,
+		Standing:     r.standing,
 		Ingest:       r.ingester.RecordLines,
 		Activity:     r.ingester.Activity,
 		Secret:       a.secret,
@@ -91,6 +93,23 @@ func assemble(a assembly) (_ *replica, err error) {
 		Log:            a.log,
 	})
 	return r, err
+}
+
+// standing asks for everybody in one statement. There are no API keys yet.
+func (r *replica) standing(ctx context.Context, subjects []server.Subject) (map[server.Subject]models.Viewer, error) {
+	users := make([]int, len(subjects))
+	for i, subject := range subjects {
+		users[i] = subject.UserID
+	}
+	viewers, err := r.store.Viewers(ctx, users)
+	if err != nil {
+		return nil, err
+	}
+	standing := make(map[server.Subject]models.Viewer, len(viewers))
+	for _, viewer := range viewers {
+		standing[server.Subject{UserID: viewer.UserID}] = viewer
+	}
+	return standing, nil
 }
 
 // register adds what the rooms below the edge count.

@@ -1,0 +1,201 @@
+package live_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gorilla/websocket"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	manySockets    = 10_000
+	promisedMemory = 30 << 10 // bytes resident for each socket beyond the empty server
+	promisedLatest = 250 * time.Millisecond
+	changesASecond = 1000
+	lasts          = 20 * time.Second
+	oneRunSockets  = 1000
+)
+
+// BenchmarkManySockets is one replica with 10,000 sockets, each subscribed to a run of its own: what they cost at rest, how late changes are
+// at 1,000 a second, and what one change costs the database that 1,000 of them watch.
+func BenchmarkManySockets(b *testing.B) {
+	var limit syscall.Rlimit
+	require.NoError(b, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	limit.Cur = limit.Max
+	require.NoError(b, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	if limit.Cur < manySockets+1000 {
+		b.Skipf("%d files may be open; %d are needed", limit.Cur, manySockets+1000)
+	}
+	p := start(b)
+	p.drainArrivals()
+	rows, err := p.db.Query(b.Context(), `INSERT INTO runs (user_id, input_data) SELECT user_id, '{}' FROM runs, generate_series(1, $1) LIMIT $1 RETURNING id`, manySockets)
+	require.NoError(b, err)
+	runs, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	require.NoError(b, err)
+	empty := p.resident(b)
+
+	var mu sync.Mutex
+	committed := map[string]time.Time{} // by run and version
+	var heard, begun atomic.Int64
+	var late []time.Duration
+	onFrame := func(data []byte) {
+		at := time.Now()
+		var message struct {
+			Payload struct {
+				Data struct {
+					RunStatusChanged *struct {
+						Run      struct{ ID string }
+						Version  int
+						Snapshot bool
+					}
+				}
+			}
+		}
+		if json.Unmarshal(data, &message) != nil || message.Payload.Data.RunStatusChanged == nil {
+			return
+		}
+		change := message.Payload.Data.RunStatusChanged
+		if change.Snapshot {
+			begun.Add(1)
+			return
+		}
+		heard.Add(1)
+		mu.Lock()
+		defer mu.Unlock()
+		if began, ok := committed[change.Run.ID+"/"+strconv.Itoa(change.Version)]; ok {
+			late = append(late, at.Sub(began))
+		}
+	}
+	var opening sync.WaitGroup
+	for worker := range 16 {
+		opening.Go(func() {
+			for i := worker; i < manySockets; i += 16 {
+				if err := p.socket(b, key(runs[i]), onFrame); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	opening.Wait()
+	require.Eventually(b, func() bool { return begun.Load() == manySockets }, time.Minute, 50*time.Millisecond)
+	time.Sleep(5 * time.Second) // what opening left behind is collected
+	rest := p.resident(b)
+
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	var busy sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	changes := 0
+	for began := time.Now(); time.Since(began) < lasts; {
+		<-tick.C
+		for want := int(time.Since(began).Seconds() * changesASecond); changes < want; changes++ {
+			slots <- struct{}{}
+			run := runs[changes%len(runs)]
+			busy.Go(func() {
+				defer func() { <-slots }()
+				at := time.Now()
+				var version int
+				if err := p.db.QueryRow(b.Context(), step, run).Scan(&version); err != nil {
+					b.Error(err)
+					return
+				}
+				mu.Lock()
+				committed[key(run)+"/"+strconv.Itoa(version)] = at
+				mu.Unlock()
+			})
+		}
+	}
+	busy.Wait()
+	require.Eventually(b, func() bool { return heard.Load() >= int64(changes) }, time.Minute, 20*time.Millisecond)
+	after := p.resident(b)
+	mu.Lock()
+	times := late
+	mu.Unlock()
+	perSocket, perUsed := (rest-empty)/manySockets, (after-empty)/manySockets
+	fmt.Printf("%-52s %8d KB resident each at rest, %d KB after %d changes\n", "10,000 sockets", perSocket>>10, perUsed>>10, changes)
+	b.ReportMetric(float64(perSocket), "B/socket")
+	p.reportWithin(b, "10,000 sockets, each on its run, 1,000 UPDATEs/s", changes, times, promisedLatest)
+	if perSocket > promisedMemory {
+		b.Errorf("%d KB a socket; %d are promised", perSocket>>10, promisedMemory>>10)
+	}
+
+	// One run that a thousand watch.
+	for range oneRunSockets {
+		require.NoError(b, p.socket(b, key(runs[0]), onFrame))
+	}
+	require.Eventually(b, func() bool { return begun.Load() == manySockets+oneRunSockets }, time.Minute, 50*time.Millisecond)
+	const reads = `SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+		AND query LIKE 'SELECT id, thread_id, user_id, status%FROM runs WHERE id = ANY%'`
+	var before, since int
+	require.NoError(b, p.db.QueryRow(b.Context(), reads).Scan(&before))
+	from := heard.Load()
+	p.update(b, runs[0])
+	require.Eventually(b, func() bool { return heard.Load() == from+1+oneRunSockets }, time.Minute, 5*time.Millisecond)
+	require.NoError(b, p.db.QueryRow(b.Context(), reads).Scan(&since))
+	fmt.Printf("%-52s %8d reads of the run\n", "1 change of a run that 1,001 sockets watch", since-before)
+	b.ReportMetric(float64(since-before), "reads/1001")
+	if since-before > 1 {
+		b.Errorf("%d reads of the run; 1 is promised", since-before)
+	}
+}
+
+func (p *platform) drainArrivals() {
+	go func() {
+		for range p.arrived {
+		}
+	}()
+}
+
+// socket opens a socket with one subscription and hands its frames on.
+func (p *platform) socket(b *testing.B, run string, onFrame func([]byte)) error {
+	conn, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, ReadBufferSize: 512, WriteBufferSize: 512}).DialContext(b.Context(), "ws://"+p.address+"/graphql", nil)
+	if err != nil {
+		return fmt.Errorf("open a socket: %w", err)
+	}
+	b.Cleanup(func() { _ = conn.Close() })
+	if err := conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + p.token}}); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	var ack struct{ Type string }
+	if err := conn.ReadJSON(&ack); err != nil || ack.Type != "connection_ack" {
+		return fmt.Errorf("not acknowledged: %q %w", ack.Type, err)
+	}
+	if err := conn.WriteJSON(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": watch, "variables": map[string]any{"run": run}}}); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	go func() {
+		for {
+			_, data, err := conn.ReadMessage()
+			if err != nil {
+				return
+			}
+			onFrame(data)
+		}
+	}()
+	return nil
+}
+
+// resident is how much memory the replica holds.
+func (p *platform) resident(b *testing.B) int {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	if err != nil {
+		b.Skip("the memory of a process is only known on Linux")
+	}
+	_, line, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes, err := strconv.Atoi(strings.Fields(line)[0])
+	require.NoError(b, err)
+	return kilobytes << 10
+}

@@ -1,0 +1,366 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// Session is what a credential gives its bearer.
+type Session struct {
+	Viewer  models.Viewer
+	Key     string    // names the API key that was presented; empty for a signed token
+	Expires time.Time // zero is never
+}
+
+// Subject is whose standing decides whether sockets and event streams may go on: a user, and the API key that was presented, if it was one.
+type Subject struct {
+	UserID int
+	Key    string
+}
+
+// StreamSettings bound sockets and event streams of one replica. A field that is zero takes its default.
+type StreamSettings struct {
+	PerUser        int           // open at once for one user; 1,000
+	Operations     int           // at once on one socket; 100
+	Authenticating int           // clients who are authenticated at once; 32
+	Waiting        int           // clients who wait for that; 1,000. More are sent away, to come again after a random while
+	InitTimeout    time.Duration // for connection_init, and again for being authenticated; 3 s
+	WriteTimeout   time.Duration // for a client to take a frame or an event; 3 s
+	Heartbeat      time.Duration // between two signs of life; 25 s. A socket that is silent for twice as long is gone
+	Standing       time.Duration // between two questions whether everybody still has their rights; 700 ms
+}
+
+func (s StreamSettings) withDefaults() StreamSettings {
+	fallback(&s.PerUser, 1_000)
+	fallback(&s.Operations, 100)
+	fallback(&s.Authenticating, 32)
+	fallback(&s.Waiting, 1_000)
+	fallback(&s.InitTimeout, 3*time.Second)
+	fallback(&s.WriteTimeout, 3*time.Second)
+	fallback(&s.Heartbeat, 25*time.Second)
+	fallback(&s.Standing, 700*time.Millisecond)
+	return s
+}
+
+func fallback[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// StreamsConfig says who may have sockets and event streams.
+type StreamsConfig struct {
+	// Authenticate says what a bearer token gives. An error of code UNAUTHENTICATED or FORBIDDEN refuses the client, any other asks it to try
+	// again later.
+	Authenticate func(ctx context.Context, bearer string) (Session, error)
+	// Standing is the viewer that each subject is now, asked again and again while streams are open: one question for everybody, and a subject
+	// is in it once, however many streams it has. Streams of a subject who is missing from the answer end, and those of one who has lost the
+	// right of a superuser. When it fails nothing ends, since the rows that a stream shows are behind the same database. nil never asks.
+	Standing func(ctx context.Context, subjects []Subject) (map[Subject]models.Viewer, error)
+	Settings StreamSettings
+	Log      *slog.Logger
+}
+
+// Streams is the account of one replica's open sockets and event streams: whose they are, how many, and until when.
+type Streams struct {
+	cfg   StreamsConfig
+	turns chan struct{} // held while authenticating
+
+	mu       sync.Mutex
+	open     map[stream]grant // the zero grant until it is known whose the stream is
+	grants   map[grant]map[stream]struct{}
+	users    map[int]int // open streams
+	waiting  int         // for a turn, or having one
+	watching bool        // a goroutine asks for everybody's standing
+	draining bool
+	working  sync.WaitGroup // streams, and operations on them
+}
+
+// stream is one open socket or event stream. Its methods may be called at any time and more than once.
+type stream interface {
+	drain()               // ends it for good once that loses nothing, so that its client goes elsewhere
+	revoke(reason string) // ends it: its bearer may no longer have it
+	abort()               // ends it now
+}
+
+// grant is on what a stream was opened.
+type grant struct {
+	viewer models.Viewer
+	key    string
+}
+
+func (s Session) grant() grant { return grant{s.Viewer, s.Key} }
+
+func (g grant) subject() Subject { return Subject{g.viewer.UserID, g.key} }
+
+// NewStreams makes an empty account.
+func NewStreams(cfg StreamsConfig) *Streams {
+	cfg.Settings = cfg.Settings.withDefaults()
+	return &Streams{
+		cfg:    cfg,
+		turns:  make(chan struct{}, cfg.Settings.Authenticating),
+		open:   map[stream]grant{},
+		grants: map[grant]map[stream]struct{}{},
+		users:  map[int]int{},
+	}
+}
+
+// Open is how many sockets and event streams are open.
+func (st *Streams) Open() int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return len(st.open)
+}
+
+func (st *Streams) isDraining() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.draining
+}
+
+// enter counts a stream; false when the server is going away.
+func (st *Streams) enter(s stream) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.draining {
+		return false
+	}
+	st.open[s] = grant{}
+	st.working.Add(1)
+	return true
+}
+
+func (st *Streams) leave(s stream) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.forget(s)
+	delete(st.open, s)
+	st.working.Done()
+}
+
+// forget is called with the lock held.
+func (st *Streams) forget(s stream) {
+	held := st.open[s]
+	if held == (grant{}) {
+		return
+	}
+	if delete(st.grants[held], s); len(st.grants[held]) == 0 {
+		delete(st.grants, held)
+	}
+	if st.users[held.viewer.UserID]--; st.users[held.viewer.UserID] == 0 {
+		delete(st.users, held.viewer.UserID)
+	}
+}
+
+var errCrowded = models.Errorf(models.RateLimited, "too many clients come at once: try again in a while")
+
+// authenticate waits for its turn, so that a herd of clients costs the database no more than a few at a time. It fails with RateLimited when
+// too many wait already.
+func (st *Streams) authenticate(ctx context.Context, bearer string) (Session, error) {
+	st.mu.Lock()
+	if st.waiting >= st.cfg.Settings.Waiting {
+		st.mu.Unlock()
+		return Session{}, errCrowded
+	}
+	st.waiting++
+	st.mu.Unlock()
+	defer func() {
+		st.mu.Lock()
+		st.waiting--
+		st.mu.Unlock()
+	}()
+	select {
+	case st.turns <- struct{}{}:
+	case <-ctx.Done():
+		return Session{}, errCrowded
+	}
+	defer func() { <-st.turns }()
+	return st.cfg.Authenticate(ctx, bearer)
+}
+
+// admit says whose a stream is, or is from now on. It fails with RateLimited when the user has too many.
+func (st *Streams) admit(s stream, session Session) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	user, limit := session.Viewer.UserID, st.cfg.Settings.PerUser
+	if again := st.open[s].viewer.UserID == user; !again && st.users[user] >= limit {
+		return models.Errorf(models.RateLimited, "too many open connections of this user: at most %d", limit)
+	}
+	st.forget(s)
+	held := session.grant()
+	st.open[s] = held
+	st.users[user]++
+	if st.grants[held] == nil {
+		st.grants[held] = map[stream]struct{}{}
+	}
+	st.grants[held][s] = struct{}{}
+	if !st.watching && st.cfg.Standing != nil {
+		st.watching = true
+		go st.watch()
+	}
+	return nil
+}
+
+// maxUnread is how many bytes the kernel is to keep for one client; it takes twice as many. A client who does not read is noticed when they are
+// full, and costs no more.
+const maxUnread = 64 << 10
+
+func boundUnread(conn any) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(maxUnread) // where it cannot be set, noticing takes longer
+	}
+}
+
+type connKey struct{}
+
+// withConn lets event streams find their connection.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// standingTimeout bounds one question for everybody's standing.
+const standingTimeout = 5 * time.Second
+
+// watch asks for everybody's standing until no stream is left.
+func (st *Streams) watch() {
+	tick := time.NewTicker(st.cfg.Settings.Standing)
+	defer tick.Stop()
+	failing := false
+	for range tick.C {
+		subjects := st.subjects()
+		if subjects == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), standingTimeout)
+		viewers, err := st.cfg.Standing(ctx, subjects)
+		cancel()
+		if err != nil {
+			if !failing {
+				st.cfg.Log.WarnContext(ctx, "the rights of open streams cannot be checked", "error", err)
+			}
+			failing = true
+			continue
+		}
+		failing = false
+		st.end(subjects, viewers)
+	}
+}
+
+// subjects is who has streams, each once; nil when nobody has, and then the caller has to end.
+func (st *Streams) subjects() []Subject {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.watching = len(st.grants) > 0
+	var subjects []Subject
+	known := make(map[Subject]struct{}, len(st.grants))
+	for held := range st.grants {
+		if _, ok := known[held.subject()]; !ok {
+			known[held.subject()] = struct{}{}
+			subjects = append(subjects, held.subject())
+		}
+	}
+	return subjects
+}
+
+// end ends the streams of those asked for who have lost what they had.
+func (st *Streams) end(asked []Subject, viewers map[Subject]models.Viewer) {
+	was := make(map[Subject]struct{}, len(asked))
+	for _, subject := range asked {
+		was[subject] = struct{}{}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for held, streams := range st.grants {
+		if _, ok := was[held.subject()]; !ok {
+			continue // came while the question was under way
+		}
+		now, ok := viewers[held.subject()]
+		reason := ""
+		switch {
+		case !ok:
+			reason = "the account or the key can no longer be used"
+		case held.viewer.Superuser && !now.Superuser:
+			reason = "a right was taken back"
+		default:
+			continue
+		}
+		for s := range streams {
+			go s.revoke(reason) // which may wait for a client who does not read
+		}
+	}
+}
+
+const (
+	// drainPace is the longest time between two ends while draining, so that few streams are drained at once.
+	drainPace = 20 * time.Millisecond
+	// drainWindow is over how long many are spread when ctx has no deadline.
+	drainWindow = 10 * time.Second
+)
+
+// Drain refuses new streams and ends the open ones, sockets with 1012, so that their clients connect to another replica: spread over the first
+// three quarters of the time that ctx leaves, so that they do not all come there at once. One with a query running ends when the query has
+// been answered. What is still open when ctx ends is cut off, and the error is ctx's.
+func (st *Streams) Drain(ctx context.Context) error {
+	st.mu.Lock()
+	st.draining = true
+	streams := make([]stream, 0, len(st.open))
+	for s := range st.open {
+		streams = append(streams, s)
+	}
+	st.mu.Unlock()
+
+	window := drainWindow
+	if deadline, ok := ctx.Deadline(); ok {
+		window = time.Until(deadline) * 3 / 4
+	}
+	pace, began := min(window/time.Duration(len(streams)+1), drainPace), time.Now()
+	for i, s := range streams {
+		sleep(ctx, time.Until(began.Add(pace*time.Duration(i))))
+		go s.drain()
+	}
+	done := make(chan struct{})
+	go func() {
+		st.working.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		for _, s := range streams {
+			s.abort()
+		}
+		select {
+		case <-done:
+		case <-time.After(farewell):
+		}
+		return ctx.Err()
+	}
+}
+
+// sleep waits for a while that may be over, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// dispersal is over how long clients who are sent away are spread.
+const dispersal = 2 * time.Second
+
+// retryAfter is a Retry-After header of some seconds, which are not the same for everybody.
+func retryAfter() string { return strconv.Itoa(1 + rand.IntN(3)) }
