@@ -121,6 +121,35 @@ func TestRunStatuses_ResumeExactlyAfterEachEvent(t *testing.T) {
 	}
 }
 
+// The first transaction that a snapshot leaves out may have begun, and written, long before: PostgreSQL ends a snapshot after the latest
+// transaction that is over, not after the latest that has begun.
+func TestRunStatuses_ResumeWithWhatWasWrittenEarlierByAYoungerTransaction(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	quick, slow := f.run(t, 0), f.run(t, 0)
+	s := f.begin(t, models.StreamFilter{}, "")
+	f.versions(t, s, 2)
+	older, err := f.connect(t).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = older.Exec(t.Context(), `SELECT pg_current_xact_id()`)
+	require.NoError(t, err)
+	younger, err := f.connect(t).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = younger.Exec(t.Context(), `UPDATE runs SET status = 'failed' WHERE id = $1`, slow)
+	require.NoError(t, err)
+	_, err = older.Exec(t.Context(), `UPDATE runs SET status = 'failed' WHERE id = $1`, quick)
+	require.NoError(t, err)
+	require.NoError(t, older.Commit(t.Context()))
+	told, change := f.versions(t, s, 1)
+	require.Equal(t, []string{fmt.Sprint(quick, " 2")}, told)
+	_, state := f.versions(t, f.begin(t, models.StreamFilter{RunID: &slow}, ""), 1)
+	require.NoError(t, younger.Commit(t.Context()))
+	for _, cursor := range []string{change[0], state[0]} {
+		told, _ = f.versions(t, f.begin(t, models.StreamFilter{}, cursor), 1)
+		require.Equal(t, []string{fmt.Sprint(slow, " 2")}, told)
+	}
+}
+
 func TestRunStatuses_ResumeWithoutASeamWhileOthersWrite(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(cfg *live.Config) { cfg.Page = 7 })

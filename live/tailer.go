@@ -71,9 +71,6 @@ type tailer struct {
 	// When a read broke off, rows that its snapshot showed were handed out up to this one.
 	broken     *models.Snapshot
 	brokenUpTo step
-	// Events up to here with an xid from the future came with a backup of another server; they are no news, even once our server's
-	// own counter has passed them.
-	foreignUpTo int64
 }
 
 // step is where a read is: events of runs come first, then messages.
@@ -137,15 +134,13 @@ func (t *tailer) listen(ctx context.Context) error {
 // been read are deleted already, which takes an absence as long as rows are kept.
 func (t *tailer) orient(ctx context.Context) error {
 	var identity, now string
-	var foreign int64
 	var deleted, run, message uint64
 	err := t.conn.QueryRow(ctx, `
 		SELECT `+store.LogIdentity+`, pg_current_snapshot()::text,
-			(SELECT coalesce(max(seq), 0) FROM run_events WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())),
 			(SELECT deleted FROM run_events_horizon),
 			coalesce((SELECT xid FROM run_events WHERE xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 1), '0'),
 			coalesce((SELECT xid FROM messages WHERE xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 1), '0')`).
-		Scan(&identity, &now, &foreign, &deleted, &run, &message)
+		Scan(&identity, &now, &deleted, &run, &message)
 	if err != nil {
 		return fmt.Errorf("find the position: %w", err)
 	}
@@ -154,7 +149,6 @@ func (t *tailer) orient(ctx context.Context) error {
 		return err
 	}
 	known := current.Known(max(run, message, deleted))
-	t.foreignUpTo = max(t.foreignUpTo, foreign)
 	switch {
 	case t.identity == "":
 		t.seen, t.broken = known, &models.Snapshot{}
@@ -163,7 +157,7 @@ func (t *tailer) orient(ctx context.Context) error {
 		close(t.hub.ready)
 	case t.identity != identity || current.Max <= t.seen.Last() || deleted >= t.seen.Min():
 		t.hub.cfg.Log.WarnContext(ctx, "live: another log, or one with a gap; all subscribers begin again", "was", t.identity, "is", identity)
-		t.seen, t.broken, t.brokenUpTo, t.foreignUpTo = known, &models.Snapshot{}, step{}, foreign
+		t.seen, t.broken, t.brokenUpTo = known, &models.Snapshot{}, step{}
 		t.log = store.LogID(identity)
 		t.hub.begin(t.log, t.seen)
 	}
@@ -179,26 +173,26 @@ func (t *tailer) orient(ctx context.Context) error {
 const news = `
 	SELECT 0 AS stream, 0 AS seq, NULL::uuid AS id, (
 			SELECT coalesce(max(xid::text::bigint), 0)::text::xid8 FROM (
-				SELECT xid FROM run_events WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND seq > $3
+				SELECT xid FROM run_events WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
 				UNION ALL
-				SELECT xid FROM messages WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.GenuineMessage + `
+				SELECT xid FROM messages WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
 			) AS fresh) AS xid, 0 AS version, NULL::uuid AS thread_id, 0 AS user_id,
 		pg_relation_filenode('public.run_events')::text AS old_status, pg_current_snapshot()::text AS new_status, now() AS at
 	UNION ALL
 	SELECT 1, seq, run_id, xid, version, thread_id, user_id, old_status, new_status, at
 	FROM run_events
-	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND seq > $3
+	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
 	UNION ALL
 	SELECT 2, ` + store.MessageMicros + `, id, xid, 0, thread_id, user_id, NULL, NULL, NULL
 	FROM messages
-	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.GenuineMessage + `
+	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
 	ORDER BY stream, seq, id`
 
 // read hands out what is new.
 func (t *tailer) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	rows, err := t.conn.Query(ctx, news, t.seen.Max, t.seen.Open, t.foreignUpTo)
+	rows, err := t.conn.Query(ctx, news, t.seen.Max, t.seen.Open)
 	if err != nil {
 		return fmt.Errorf("read the logs: %w", err)
 	}

@@ -32,29 +32,24 @@ func (s *Snapshot) Min() uint64 {
 	return s.Max
 }
 
-// forgettable is how many transactions a crash may make a server forget. They end without a trace within the fifth of a second that the
-// server's log takes to be written by itself.
-const forgettable = 32
+// forgettable is how many transactions a crash may make a server forget, at most. They end without a trace within the fifth of a second that
+// the server's log takes to be written by itself.
+const forgettable = 10_000
 
-// Known is the snapshot with those transactions counted as open that it alone knows to have ended: the latest, after last. A server that
+// Known is the snapshot without those transactions that it alone knows to have ended: the latest, after last. A server that
 // crashes forgets transactions that left no trace, such as those that were rolled back a moment before, and gives their ids out again; to
 // a position that had seen them end, what is written under these ids would be no news. Last has left a trace. It must not be before a row
 // that the snapshot shows.
 func (s *Snapshot) Known(last uint64) *Snapshot {
-	from := last + 1
+	end := last + 1
 	if s.Max > forgettable {
-		from = max(from, s.Max-forgettable)
+		end = max(end, s.Max-forgettable)
 	}
-	if from >= s.Max {
+	if end >= s.Max {
 		return s
 	}
-	n, _ := slices.BinarySearch(s.Open, from)
-	open := make([]uint64, n, n+int(s.Max-from))
-	copy(open, s.Open)
-	for xid := from; xid < s.Max; xid++ {
-		open = append(open, xid)
-	}
-	return &Snapshot{Max: s.Max, Open: open}
+	n, _ := slices.BinarySearch(s.Open, end)
+	return &Snapshot{Max: end, Open: s.Open[:n:n]}
 }
 
 // Last is the latest transaction that had ended.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 	"sync"
 	"time"
 
@@ -72,7 +73,7 @@ func (p *Position) Cursor(stream Stream) string {
 	raw := binary.BigEndian.AppendUint64([]byte{byte(stream), kind}, p.Log)
 	if kind == cursorExact {
 		raw = binary.AppendUvarint(raw, p.Current.Max)
-		raw = binary.AppendUvarint(raw, p.Current.Max-p.Prior.Max)
+		raw = binary.AppendVarint(raw, int64(p.Current.Max-p.Prior.Max)) // Prior may have been read by another replica, and end later
 		raw = appendOpen(raw, p.Current)
 		raw = appendOpen(raw, p.Prior)
 		raw = binary.AppendVarint(raw, p.Place.Seq)
@@ -111,14 +112,14 @@ func ParsePosition(stream Stream, s string) (*Position, error) {
 		r := reader{raw: raw[10:]}
 		p.Current, p.Prior = &Snapshot{}, &Snapshot{}
 		p.Current.Max = r.uvarint()
-		p.Prior.Max = p.Current.Max - r.uvarint()
+		p.Prior.Max = p.Current.Max - uint64(r.varint())
 		p.Current.Open = r.open(p.Current.Max)
 		p.Prior.Open = r.open(p.Prior.Max)
 		p.Place.Seq = r.varint()
 		if stream == MessageStream && len(r.raw) == len(p.Place.ID) {
 			copy(p.Place.ID[:], r.raw)
 		}
-		if r.failed || p.Prior.Max > p.Current.Max {
+		if r.failed || p.Prior.Max > math.MaxInt64 || p.Current.Max > math.MaxInt64 { // PostgreSQL's counter does not get there
 			return nil, malformed
 		}
 	}

@@ -27,9 +27,9 @@ func LogID(identity string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// GenuineMessage is SQL that is false for messages that were restored from a backup: they bring the xid of another time or server,
+// Genuine is SQL that is false for rows of the logs that were restored from a backup: they bring the xid of another time or server,
 // while their xmin is of this one and older. (It is younger than the xid where the row was written in a subtransaction or changed since.)
-const GenuineMessage = `((xmin::text::bigint - xid::text::bigint) & 4294967295) < 2147483648`
+const Genuine = `((xmin::text::bigint - xid::text::bigint) & 4294967295) < 2147483648`
 
 // note is in the first row of every read: which log, the snapshot and how far it is deleted. It comes with the rows, in one statement, since it must be of the same moment.
 const note = LogIdentity + ` || ' ' || pg_current_snapshot()::text || ' ' || (SELECT deleted::text FROM run_events_horizon)`
@@ -53,9 +53,10 @@ const runEventColumns = "seq, xid::text::bigint AS xid, run_id, version, thread_
 // RunEventsAfter is what of the runs' log comes after a position, at most limit events in the order of delivery.
 //
 // What comes after a position is of two phases: first the rest of its last read (what Current shows and Prior does not, beyond Place), then what
-// Current does not show. Each goes by seq. So events of one run keep their order, and every event is a position again. A transaction
-// writes its rows after it has its xid; so a row of one that Current does not know has a greater seq than Place, and the rows of a tenant
-// from there on are all that is looked at, beside those of the transactions that were open.
+// Current does not show. Each goes by seq. So events of one run keep their order, and every event is a position again.
+//
+// What Current does not show may have a smaller seq than Place: a snapshot ends after the latest transaction that is over, and a younger one may
+// have written already. So rows are found by xid, and only then put in order; OFFSET 0 keeps the planner from walking along seq for it.
 func (s *Store) RunEventsAfter(ctx context.Context, filter models.StreamFilter, after *models.Position, known uint64, limit int) (*models.Stretch[*models.RunEvent], error) {
 	q := new(statement)
 	seq, most := q.arg(after.Place.Seq)+"::bigint", q.arg(limit+1)+"::int"
@@ -63,11 +64,14 @@ func (s *Store) RunEventsAfter(ctx context.Context, filter models.StreamFilter, 
 	currentMax, open := q.arg(after.Current.Max)+"::xid8", q.arg(after.Current.Open)+"::xid8[]"
 	where := runEventFilter(q, filter)
 	part := func(phase, condition string) {
-		q.WriteString(" UNION ALL (SELECT " + phase + ", " + runEventColumns + " FROM run_events WHERE " + condition + where + " ORDER BY seq LIMIT " + most + ")")
+		q.WriteString(" UNION ALL (SELECT " + phase + ", part.* FROM (SELECT " + runEventColumns + " FROM run_events WHERE " + condition + where + " AND " + Genuine +
+			" OFFSET 0) AS part ORDER BY seq LIMIT " + most + ")")
 	}
+	shown := " AND xid < " + currentMax + " AND NOT xid = ANY(" + open + ") AND seq > " + seq
 	q.WriteString("SELECT 0 AS phase, 0::bigint AS seq, 0 AS xid, " + runEventSentinel)
-	part("1", "seq > "+seq+" AND xid < "+currentMax+" AND NOT xid = ANY("+open+") AND (xid >= "+priorMax+" OR xid = ANY("+priorOpen+"))")
-	part("2", "seq > "+seq+" AND xid >= "+currentMax)
+	part("1", "xid >= "+priorMax+shown)
+	part("1", "xid = ANY("+priorOpen+")"+shown)
+	part("2", "xid >= "+currentMax+" AND xid < pg_snapshot_xmax(pg_current_snapshot())")
 	part("2", "xid = ANY("+open+")")
 	q.WriteString(" ORDER BY phase, seq")
 	return resume(ctx, s, q, after, known, limit, true, scanRunEvent)
@@ -91,12 +95,12 @@ func (s *Store) RunStates(ctx context.Context, filter models.StreamFilter, known
 			" UNION (SELECT * FROM runs WHERE true" + newest + "1))"
 		from = strings.ReplaceAll(from, "*", "id, version, thread_id, user_id, status, created_at, started_at, completed_at")
 	}
-	tenant := ""
+	tenant := " WHERE xid < pg_snapshot_xmax(pg_current_snapshot())"
 	if filter.UserID != nil {
-		tenant = " WHERE user_id = " + q.arg(*filter.UserID) + "::int"
+		tenant += " AND user_id = " + q.arg(*filter.UserID) + "::int"
 	}
-	q.WriteString("SELECT 0 AS phase, (SELECT coalesce(max(seq), 0) FROM run_events" + tenant + ") AS seq," +
-		" (SELECT coalesce(max(xid::text::bigint), 0) FROM (SELECT xid FROM run_events" + tenant + " ORDER BY seq DESC LIMIT 1000) AS latest) AS xid, " + runEventSentinel + ", NULL::timestamptz AS created_at" +
+	q.WriteString("SELECT 0 AS phase, 0 AS seq," +
+		" coalesce((SELECT xid::text::bigint FROM run_events" + tenant + " ORDER BY xid DESC LIMIT 1), 0) AS xid, " + runEventSentinel + ", NULL::timestamptz AS created_at" +
 		" UNION ALL SELECT 1, 0, 0, r.id, r.version, r.thread_id, r.user_id, NULL, r.status," +
 		" coalesce((SELECT at FROM run_events e WHERE e.run_id = r.id AND e.version = r.version), r.completed_at, r.started_at, r.created_at), NULL, r.created_at" +
 		" FROM " + from + " AS r WHERE true")
@@ -159,7 +163,7 @@ func (s *Store) MessagesAfter(ctx context.Context, threadID uuid.UUID, after *mo
 	currentMax, open := q.arg(after.Current.Max)+"::xid8", q.arg(after.Current.Open)+"::xid8[]"
 	part := func(phase, condition string) {
 		q.WriteString(" UNION ALL (SELECT " + phase + ", " + messageEventColumns + " FROM messages WHERE thread_id = " + thread +
-			" AND " + condition + " AND " + GenuineMessage + " ORDER BY 2, 3 LIMIT " + most + ")")
+			" AND " + condition + " AND " + Genuine + " ORDER BY 2, 3 LIMIT " + most + ")")
 	}
 	q.WriteString("SELECT " + messageSentinel)
 	part("1", "xid < "+currentMax+" AND NOT xid = ANY("+open+") AND (xid >= "+priorMax+" OR xid = ANY("+priorOpen+
@@ -197,7 +201,7 @@ type scanner[E stamped] func(scan func(...any) error, phase *int, place *models.
 
 // resume reads the answer to a question of what comes after a position.
 func resume[E stamped](ctx context.Context, s *Store, q *statement, after *models.Position, known uint64, limit int, expires bool, scan scanner[E]) (*models.Stretch[E], error) {
-	stretch, deleted, phases, _, err := read(ctx, s, q, scan)
+	stretch, deleted, phases, err := read(ctx, s, q, scan)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +238,7 @@ func resume[E stamped](ctx context.Context, s *Store, q *statement, after *model
 
 // states reads the answer to a question of how things are. Only the last state is a position: it stands for all of them.
 func states[E stamped](ctx context.Context, s *Store, q *statement, known uint64, scan scanner[E]) (*models.Stretch[E], error) {
-	stretch, deleted, _, greatest, err := read(ctx, s, q, scan)
+	stretch, deleted, _, err := read(ctx, s, q, scan)
 	if err != nil {
 		return nil, err
 	}
@@ -244,16 +248,16 @@ func states[E stamped](ctx context.Context, s *Store, q *statement, known uint64
 		mark.Snapshot = true
 		mark.Position = models.Position{Log: stretch.Log}
 		if i == len(stretch.Rows)-1 {
-			mark.Prior, mark.Current, mark.Place = stretch.At, stretch.At, greatest
+			mark.Prior, mark.Current = stretch.At, stretch.At
 		}
 	}
 	return stretch, nil
 }
 
-func read[E stamped](ctx context.Context, s *Store, q *statement, scan scanner[E]) (stretch *models.Stretch[E], deleted uint64, phases []int, greatest models.Place, err error) {
+func read[E stamped](ctx context.Context, s *Store, q *statement, scan scanner[E]) (stretch *models.Stretch[E], deleted uint64, phases []int, err error) {
 	rows, err := s.db.DB.QueryContext(ctx, q.String(), q.args...)
 	if err != nil {
-		return nil, 0, nil, greatest, translate(ctx, err)
+		return nil, 0, nil, translate(ctx, err)
 	}
 	defer rows.Close()
 	stretch = &models.Stretch[E]{}
@@ -264,12 +268,12 @@ func read[E stamped](ctx context.Context, s *Store, q *statement, scan scanner[E
 		var note *string
 		event, err := scan(rows.Scan, &phase, &place, &xid, &note)
 		if err != nil {
-			return nil, 0, nil, greatest, translate(ctx, err)
+			return nil, 0, nil, translate(ctx, err)
 		}
 		if note != nil {
-			greatest, stretch.Last = place, xid
+			stretch.Last = xid
 			if stretch.Log, stretch.At, deleted, err = parseNote(*note); err != nil {
-				return nil, 0, nil, greatest, err
+				return nil, 0, nil, err
 			}
 			continue
 		}
@@ -277,7 +281,7 @@ func read[E stamped](ctx context.Context, s *Store, q *statement, scan scanner[E
 		mark.Xid, mark.Place = xid, place
 		stretch.Rows, phases = append(stretch.Rows, event), append(phases, phase)
 	}
-	return stretch, deleted, phases, greatest, translate(ctx, rows.Err())
+	return stretch, deleted, phases, translate(ctx, rows.Err())
 }
 
 // ExpireRunEvents deletes at most batch of the events that are older than keep, unless another replica is at it, and says how many. It is
