@@ -17,7 +17,7 @@ func (r *messageResolver) Thread(ctx context.Context, obj *models.Message) (*mod
 }
 
 func (r *messageAdditionResolver) Message(ctx context.Context, obj *models.MessageEvent) (*models.Message, error) {
-	return eventRow(ctx, obj.Shared, obj.MessageID, r.Store.Messages)
+	return r.messages.load(ctx, obj.Shared, obj.MessageID, r.Store.Messages, messageKey)
 }
 
 func (r *queryResolver) Message(ctx context.Context, id string) (*models.Message, error) {
@@ -25,7 +25,7 @@ func (r *queryResolver) Message(ctx context.Context, id string) (*models.Message
 }
 
 func (r *subscriptionResolver) MessageAdded(ctx context.Context, threadID string, after *string) (<-chan *models.MessageEvent, error) {
-	return aside(func() (<-chan *models.MessageEvent, error) { return r.messagesAdded(ctx, threadID, after) })
+	return r.messagesAdded(ctx, threadID, after)
 }
 
 func (r *Resolver) Message() graph.MessageResolver { return &messageResolver{r} }

@@ -6,6 +6,7 @@ import (
 	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/store"
 )
 
@@ -16,4 +17,7 @@ type Resolver struct {
 	Ingest    *ingest.Ingester
 	Live      *live.Hub
 	Loaders   *loaders.Loaders
+
+	runs     eventRows[models.Run]
+	messages eventRows[models.Message]
 }

@@ -43,7 +43,7 @@ func (r *runResolver) Timeline(ctx context.Context, obj *models.Run, first *int,
 }
 
 func (r *runStatusChangeResolver) Run(ctx context.Context, obj *models.RunEvent) (*models.Run, error) {
-	return eventRow(ctx, obj.Shared, obj.RunID, r.Store.Runs)
+	return r.runs.load(ctx, obj.Shared, obj.RunID, r.Store.Runs, runKey)
 }
 
 func (r *runTransitionResolver) Run(ctx context.Context, obj *models.RunTransition) (*models.Run, error) {
@@ -51,7 +51,7 @@ func (r *runTransitionResolver) Run(ctx context.Context, obj *models.RunTransiti
 }
 
 func (r *subscriptionResolver) RunStatusChanged(ctx context.Context, runID *string, threadID *string, after *string) (<-chan *models.RunEvent, error) {
-	return aside(func() (<-chan *models.RunEvent, error) { return r.runStatusChanges(ctx, runID, threadID, after) })
+	return r.runStatusChanges(ctx, runID, threadID, after)
 }
 
 func (r *Resolver) Run() graph.RunResolver { return &runResolver{r} }

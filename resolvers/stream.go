@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/netra-ai/netra/live"
+	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -15,9 +16,32 @@ import (
 // one goroutine: the resolver before the first event, the transport after the last.
 const StreamExtension = "stream"
 
-// Stream says why a subscription's events ended: nil for an ordinary end, otherwise something after which the client has to begin
-// again, which a transport shows by breaking the connection and not by completing the operation.
-type Stream interface{ Err() error }
+// Stream is where a subscription's events come from.
+type Stream interface {
+	// Await returns when there is an event for the operation to answer, or the end of all. It comes before each response: what waits
+	// for months should not wait with an operation's stack.
+	Await()
+	// Err says why the events ended: nil for an ordinary end, otherwise something after which the client has to begin again, which a
+	// transport shows by breaking the connection and not by completing the operation.
+	Err() error
+	// Expired says, once, that the client's cursor could not be honoured.
+	Expired() bool
+}
+
+// stream hands a subscription's events to gqlgen, one at a time.
+type stream[E live.Event[E]] struct {
+	*live.Subscription[E]
+	handed chan E
+}
+
+func (s *stream[E]) Await() {
+	event, ok := <-s.Events()
+	if !ok {
+		close(s.handed)
+		return
+	}
+	s.handed <- event
+}
 
 // Notices tells a client that its cursor could not be honoured, in the extensions of the first response. Clients take an error for the end
 // of a subscription, or drop the data beside it; extensions reach those who look and harm nobody.
@@ -37,7 +61,7 @@ func (Notices) InterceptResponse(ctx context.Context, next graphql.ResponseHandl
 	if response == nil {
 		return nil
 	}
-	stream, ok := graphql.GetOperationContext(ctx).Stats.GetExtension(StreamExtension).(interface{ Expired() bool })
+	stream, ok := graphql.GetOperationContext(ctx).Stats.GetExtension(StreamExtension).(Stream)
 	if ok && stream.Expired() {
 		if response.Extensions == nil {
 			response.Extensions = map[string]any{}
@@ -46,23 +70,6 @@ func (Notices) InterceptResponse(ctx context.Context, next graphql.ResponseHandl
 		response.Extensions["message"] = "the cursor is too old or of another database: this is the current state"
 	}
 	return response
-}
-
-// aside works in a goroutine of its own. A subscription's goroutine lasts as long as the subscription, and what it once needed as a stack it
-// keeps for long; reading the database needs much.
-func aside[E any](work func() (<-chan E, error)) (events <-chan E, err error) {
-	var panicked any
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() { panicked = recover() }()
-		events, err = work()
-	}()
-	<-done
-	if panicked != nil {
-		panic(panicked) // where gqlgen answers for it
-	}
-	return events, err
 }
 
 // runStatusChanges subscribes for the viewer. It fails with NotFound alike for a run or thread that is absent and for one that is not
@@ -127,34 +134,48 @@ func begin[E live.Event[E]](ctx context.Context, subscription *live.Subscription
 			return nil, err
 		}
 	}
-	graphql.GetOperationContext(ctx).Stats.SetExtension(StreamExtension, Stream(subscription))
-	return subscription.Events(), nil
+	s := &stream[E]{subscription, make(chan E, 1)}
+	graphql.GetOperationContext(ctx).Stats.SetExtension(StreamExtension, Stream(s))
+	return s.handed, nil
 }
 
-// eventRow reads the object that an event is about. Those who received the event and have the same rights share one read of the same fields.
-func eventRow[T any](ctx context.Context, shared *models.Shared, key uuid.UUID, read reader[uuid.UUID, *T]) (*T, error) {
+// eventQuestion is what is asked of the objects that events are about.
+type eventQuestion struct {
+	viewer models.Viewer
+	fields string
+}
+
+// eventRows reads the objects that events are about. Those who received the same event and have the same rights share one read of the same
+// fields; of different events, what is asked for at the same time is read together.
+type eventRows[T any] struct {
+	gather loaders.Gather[eventQuestion, uuid.UUID, T]
+}
+
+func (e *eventRows[T]) load(ctx context.Context, shared *models.Shared, key uuid.UUID, read reader[uuid.UUID, *T], keyOf func(*T) uuid.UUID) (*T, error) {
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
 		return nil, err
 	}
-	type question struct {
-		viewer models.Viewer
-		fields string
-	}
 	fields := selected(ctx)
-	row, err := models.Share(ctx, shared, question{viewer, strings.Join(fields, " ")}, func(ctx context.Context) (*T, error) {
-		rows, err := read(ctx, []uuid.UUID{key}, fields)
-		if err != nil || len(rows) == 0 {
-			return nil, err
-		}
-		return rows[0], nil
+	question := eventQuestion{viewer, strings.Join(fields, " ")}
+	row, err := models.Share(ctx, shared, question, func(ctx context.Context) (T, error) {
+		return e.gather.Load(ctx, question, key, func(ctx context.Context, keys []uuid.UUID) (map[uuid.UUID]T, error) {
+			rows, err := read(ctx, keys, fields)
+			if err != nil {
+				return nil, err
+			}
+			byKey := make(map[uuid.UUID]T, len(rows))
+			for _, row := range rows {
+				byKey[keyOf(row)] = *row
+			}
+			return byKey, nil
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	if row == nil {
+	if keyOf(&row) != key {
 		return nil, models.Errorf(models.NotFound, "it does not exist any more")
 	}
-	mine := *row // what a receiver joins to its operation is its own
-	return &mine, nil
+	return &row, nil // what a receiver joins to its operation is its own
 }

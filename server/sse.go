@@ -18,7 +18,6 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/netra-ai/netra/models"
-	"github.com/netra-ai/netra/resolvers"
 )
 
 const eventStreamType = "text/event-stream"
@@ -108,7 +107,7 @@ func (s *Server) tell(ctx context.Context, e *eventStream, operation *graphql.Op
 	outcome = outcomeOK
 	responses, ctx := s.exec.DispatchOperation(ctx, operation)
 	for {
-		response := responses(ctx)
+		response := nextResponse(ctx, operation, responses)
 		if response == nil {
 			break
 		}
@@ -123,8 +122,8 @@ func (s *Server) tell(ctx context.Context, e *eventStream, operation *graphql.Op
 	if ctx.Err() != nil {
 		return outcome
 	}
-	if broken, ok := operation.Stats.GetExtension(resolvers.StreamExtension).(resolvers.Stream); ok && broken.Err() != nil {
-		e.end(strconv.Itoa(1013) + " Begin again: " + broken.Err().Error())
+	if stream, ok := streamOf(operation); ok && stream.Err() != nil {
+		e.end(strconv.Itoa(1013) + " Begin again: " + stream.Err().Error())
 		return outcome
 	}
 	e.complete()

@@ -322,7 +322,7 @@ func TestEvents_EndWithWhatTheyNeed(t *testing.T) {
 	t.Run("the source, when it breaks off", func(t *testing.T) {
 		t.Parallel()
 		r := open(t, follows(func(ctx context.Context, _ *string) (<-chan *models.RunEvent, error) {
-			graphql.GetOperationContext(ctx).Stats.SetExtension(resolvers.StreamExtension, broken{})
+			graphql.GetOperationContext(ctx).Stats.SetExtension(resolvers.StreamExtension, resolvers.Stream(broken{}))
 			return counting(1, 1), nil
 		})).follow(t, watch)
 		r.next()

@@ -5,11 +5,15 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/99designs/gqlgen/graphql"
+
 	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/resolvers"
 )
 
 // Session is what a credential gives its bearer.
@@ -219,6 +223,38 @@ func boundUnread(conn any) {
 	}
 }
 
+func streamOf(operation *graphql.OperationContext) (resolvers.Stream, bool) {
+	stream, ok := operation.Stats.GetExtension(resolvers.StreamExtension).(resolvers.Stream)
+	return stream, ok
+}
+
+// nextResponse waits for an operation's next response; nil is the end.
+func nextResponse(ctx context.Context, operation *graphql.OperationContext, responses graphql.ResponseHandler) (response *graphql.Response) {
+	stream, ok := streamOf(operation)
+	if !ok {
+		return responses(ctx)
+	}
+	stream.Await()
+	aside(func() { response = responses(ctx) })
+	return response
+}
+
+// aside works in a goroutine of its own. Those of a socket last as long as the socket, and what one of them once needed as a stack it would
+// keep for long.
+func aside(work func()) {
+	var panicked any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		work()
+	}()
+	<-done
+	if panicked != nil {
+		panic(panicked) // where it is answered for
+	}
+}
+
 type connKey struct{}
 
 // withConn lets event streams find their connection.
@@ -233,12 +269,15 @@ const standingTimeout = 5 * time.Second
 func (st *Streams) watch() {
 	tick := time.NewTicker(st.cfg.Settings.Standing)
 	defer tick.Stop()
+	var collector thrift
+	defer collector.adapt(0)
 	failing := false
 	for range tick.C {
 		subjects := st.subjects()
 		if subjects == nil {
 			return
 		}
+		collector.adapt(st.Open())
 		ctx, cancel := context.WithTimeout(context.Background(), standingTimeout)
 		viewers, err := st.cfg.Standing(ctx, subjects)
 		cancel()
@@ -251,6 +290,26 @@ func (st *Streams) watch() {
 		}
 		failing = false
 		st.end(subjects, viewers)
+	}
+}
+
+// crowd is how many open streams are so many that the process is mostly their memory. Go allows garbage in proportion to what is live, which is
+// generous to what lives for months: from there on it is allowed half, for twice the collector's work.
+const crowd = 2_000
+
+// thrift is whether the collector has been told.
+type thrift struct{ percent int }
+
+func (t *thrift) adapt(streams int) {
+	switch {
+	case streams >= crowd && t.percent == 0:
+		t.percent = debug.SetGCPercent(50)
+		if t.percent < 100 { // somebody has chosen less already, or none at all
+			debug.SetGCPercent(t.percent)
+		}
+	case streams < crowd/2 && t.percent != 0:
+		debug.SetGCPercent(t.percent)
+		t.percent = 0
 	}
 }
 

@@ -21,7 +21,6 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/netra-ai/netra/models"
-	"github.com/netra-ai/netra/resolvers"
 )
 
 // Close codes of graphql-transport-ws, used for the older protocol too, whose client comes back after any. The stock client gives up on 4400,
@@ -263,7 +262,10 @@ func (s *socket) authenticate(value any) (Session, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.settings().InitTimeout)
 	defer cancel()
-	return s.streams.authenticate(ctx, token)
+	var session Session
+	var err error
+	aside(func() { session, err = s.streams.authenticate(ctx, token) })
+	return session, err
 }
 
 // use makes a session the socket's: operations that begin from now on are its viewer's.
@@ -395,7 +397,9 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 		}
 	}()
 	ctx = graphql.StartOperationTrace(ctx)
-	operation, errs := s.exec.CreateOperationContext(ctx, params)
+	var operation *graphql.OperationContext
+	var errs gqlerror.List
+	aside(func() { operation, errs = s.exec.CreateOperationContext(ctx, params) })
 	ctx = graphql.WithOperationContext(ctx, operation)
 	if len(errs) > 0 {
 		s.finish(op, "error", s.exec.DispatchError(ctx, errs).Errors)
@@ -411,9 +415,10 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 		query = false
 		s.queryEnded()
 	}
-	responses, ctx := s.exec.DispatchOperation(ctx, operation)
+	var responses graphql.ResponseHandler
+	aside(func() { responses, ctx = s.exec.DispatchOperation(ctx, operation) })
 	for first := true; ; first = false {
-		response := responses(ctx)
+		response := nextResponse(ctx, operation, responses)
 		if response == nil {
 			break
 		}
@@ -429,7 +434,7 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 	if ctx.Err() != nil {
 		return
 	}
-	if stream, ok := operation.Stats.GetExtension(resolvers.StreamExtension).(resolvers.Stream); ok && stream.Err() != nil {
+	if stream, ok := streamOf(operation); ok && stream.Err() != nil {
 		s.close(websocket.CloseTryAgainLater, "Begin again: "+stream.Err().Error())
 		return
 	}

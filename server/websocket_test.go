@@ -611,7 +611,7 @@ func TestWebsocket_Subscriptions(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) {
-			graphql.GetOperationContext(ctx).Stats.SetExtension(resolvers.StreamExtension, broken{})
+			graphql.GetOperationContext(ctx).Stats.SetExtension(resolvers.StreamExtension, resolvers.Stream(broken{}))
 			events := make(chan *models.RunEvent, 1)
 			events <- event(1)
 			close(events)
@@ -641,7 +641,9 @@ func TestWebsocket_Subscriptions(t *testing.T) {
 
 type broken struct{}
 
-func (broken) Err() error { return errors.New("the reader was too slow") }
+func (broken) Await()        {}
+func (broken) Err() error    { return errors.New("the reader was too slow") }
+func (broken) Expired() bool { return false }
 
 func TestWebsocket_Drain(t *testing.T) {
 	t.Parallel()
