@@ -29,6 +29,7 @@ import (
 
 const (
 	sockets  = 100
+	users    = 20
 	promised = 100 * time.Millisecond // p99, from the UPDATE to the frame
 	patience = 30 * time.Second
 
@@ -61,8 +62,9 @@ func BenchmarkUpdateToFrame(b *testing.B) {
 type platform struct {
 	db      *pgxpool.Pool
 	address string
-	token   string
-	runs    []uuid.UUID
+	users   []int
+	tokens  []string // of each user
+	runs    []uuid.UUID // of the first
 	arrived chan arrival
 	pid     int
 }
@@ -81,16 +83,18 @@ func start(b *testing.B) *platform {
 	p.db, err = pgxpool.New(b.Context(), databases.OwnerURL)
 	require.NoError(b, err)
 	b.Cleanup(p.db.Close)
-	var user int
-	require.NoError(b, p.db.QueryRow(b.Context(), `INSERT INTO users (email) VALUES ('alice@example.com') RETURNING id`).Scan(&user))
-	rows, err := p.db.Query(b.Context(), `INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, $2) RETURNING id`, user, sockets)
+	rows, err := p.db.Query(b.Context(), `INSERT INTO users (email) SELECT 'user' || i || '@example.com' FROM generate_series(1, $1) AS i RETURNING id`, users)
 	require.NoError(b, err)
-	p.runs, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	p.users, err = pgx.CollectRows(rows, pgx.RowTo[int])
 	require.NoError(b, err)
+	p.runs = p.newRuns(b, p.users[0], sockets)
 
 	secret := strings.Repeat("s", server.MinSecret)
-	p.token, err = server.NewToken([]byte(secret), user, time.Hour)
-	require.NoError(b, err)
+	for _, user := range p.users {
+		token, err := server.NewToken([]byte(secret), user, time.Hour)
+		require.NoError(b, err)
+		p.tokens = append(p.tokens, token)
+	}
 	replica := exec.Command(cmp.Or(os.Getenv("NETRA_BIN"), "../../bin/netra"), "serve", "--addr", "127.0.0.1:0")
 	replica.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+databases.AppURL, "NETRA_CLICKHOUSE_URL="+databases.ClickHouseURL, "NETRA_SPOOL_DIR="+b.TempDir())
 	out, err := replica.StdoutPipe()
@@ -107,6 +111,15 @@ func start(b *testing.B) *platform {
 	return p
 }
 
+func (p *platform) newRuns(b *testing.B, user, n int) []uuid.UUID {
+	b.Helper()
+	rows, err := p.db.Query(b.Context(), `INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, $2) RETURNING id`, user, n)
+	require.NoError(b, err)
+	runs, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	require.NoError(b, err)
+	return runs
+}
+
 // open connects the sockets, each subscribed to one run or to all, and returns when every subscription is known to hear.
 func (p *platform) open(b *testing.B, watched func(i int) *uuid.UUID) {
 	b.Helper()
@@ -114,7 +127,7 @@ func (p *platform) open(b *testing.B, watched func(i int) *uuid.UUID) {
 		conn, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}}).DialContext(b.Context(), "ws://"+p.address+"/graphql", nil)
 		require.NoError(b, err)
 		b.Cleanup(func() { _ = conn.Close() })
-		require.NoError(b, conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + p.token}}))
+		require.NoError(b, conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + p.tokens[0]}}))
 		var ack struct{ Type string }
 		require.NoError(b, conn.ReadJSON(&ack))
 		require.Equal(b, "connection_ack", ack.Type)
