@@ -23,16 +23,20 @@ func NewExecutableSchema(cfg Config) graphql.ExecutableSchema {
 type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
+	ApiKey() ApiKeyResolver
+	AuditLog() AuditLogResolver
 	EventMetric() EventMetricResolver
 	Message() MessageResolver
 	MessageAddition() MessageAdditionResolver
 	Mutation() MutationResolver
 	Platform() PlatformResolver
 	Query() QueryResolver
+	Reference() ReferenceResolver
 	Run() RunResolver
 	RunStatusChange() RunStatusChangeResolver
 	RunTransition() RunTransitionResolver
 	Subscription() SubscriptionResolver
+	SupplyItem() SupplyItemResolver
 	Thread() ThreadResolver
 	ThreadActivity() ThreadActivityResolver
 	User() UserResolver
@@ -55,6 +59,57 @@ type ComplexityRoot struct {
 		Count             func(childComplexity int) int
 		Date              func(childComplexity int) int
 		TotalDurationMs   func(childComplexity int) int
+	}
+
+	ApiKey struct {
+		CreatedAt  func(childComplexity int) int
+		DatabaseID func(childComplexity int) int
+		ExpiresAt  func(childComplexity int) int
+		ID         func(childComplexity int) int
+		IsActive   func(childComplexity int) int
+		LastUsedAt func(childComplexity int) int
+		Metadata   func(childComplexity int) int
+		Name       func(childComplexity int) int
+		User       func(childComplexity int) int
+	}
+
+	ApiKeyConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ApiKeyEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	AuditLog struct {
+		Action         func(childComplexity int) int
+		CreatedAt      func(childComplexity int) int
+		DatabaseID     func(childComplexity int) int
+		ID             func(childComplexity int) int
+		IPAddress      func(childComplexity int) int
+		Metadata       func(childComplexity int) int
+		RequestID      func(childComplexity int) int
+		ResourceID     func(childComplexity int) int
+		ResourceType   func(childComplexity int) int
+		ResponseStatus func(childComplexity int) int
+		User           func(childComplexity int) int
+		UserAgent      func(childComplexity int) int
+	}
+
+	AuditLogConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	AuditLogEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	EventMetric struct {
@@ -175,21 +230,56 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		Message  func(childComplexity int, id string) int
-		Node     func(childComplexity int, id string) int
-		Nodes    func(childComplexity int, ids []string) int
-		Platform func(childComplexity int) int
-		Run      func(childComplexity int, id string) int
-		Thread   func(childComplexity int, id string) int
-		User     func(childComplexity int, id string) int
-		Users    func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) int
-		Viewer   func(childComplexity int) int
-		Workload func(childComplexity int, id string) int
+		APIKey      func(childComplexity int, id string) int
+		AuditLog    func(childComplexity int, id string) int
+		AuditLogs   func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.AuditLogFilter, orderBy models.AuditLogOrder) int
+		Message     func(childComplexity int, id string) int
+		Node        func(childComplexity int, id string) int
+		Nodes       func(childComplexity int, ids []string) int
+		Platform    func(childComplexity int) int
+		Reference   func(childComplexity int, id string) int
+		Run         func(childComplexity int, id string) int
+		SupplyItem  func(childComplexity int, id string) int
+		SupplyItems func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.SupplyItemFilter, orderBy models.SupplyItemOrder) int
+		Thread      func(childComplexity int, id string) int
+		User        func(childComplexity int, id string) int
+		Users       func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) int
+		Viewer      func(childComplexity int) int
+		Workload    func(childComplexity int, id string) int
 	}
 
 	RecordEventsPayload struct {
 		Accepted   func(childComplexity int) int
 		UserErrors func(childComplexity int) int
+	}
+
+	Reference struct {
+		Content      func(childComplexity int) int
+		CreatedAt    func(childComplexity int) int
+		DatabaseID   func(childComplexity int) int
+		Embedding    func(childComplexity int) int
+		FilePath     func(childComplexity int) int
+		FileSize     func(childComplexity int) int
+		HasEmbedding func(childComplexity int) int
+		ID           func(childComplexity int) int
+		Metadata     func(childComplexity int) int
+		MimeType     func(childComplexity int) int
+		Name         func(childComplexity int) int
+		Type         func(childComplexity int) int
+		UpdatedAt    func(childComplexity int) int
+		User         func(childComplexity int) int
+	}
+
+	ReferenceConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ReferenceEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Run struct {
@@ -265,6 +355,36 @@ type ComplexityRoot struct {
 		RunStatusChanged func(childComplexity int, runID *string, threadID *string, after *string) int
 	}
 
+	SupplyItem struct {
+		Availability       func(childComplexity int) int
+		Category           func(childComplexity int) int
+		CreatedAt          func(childComplexity int) int
+		DatabaseID         func(childComplexity int) int
+		ID                 func(childComplexity int) int
+		IsActive           func(childComplexity int) int
+		IsSystem           func(childComplexity int) int
+		Metadata           func(childComplexity int) int
+		Name               func(childComplexity int) int
+		PerformanceMetrics func(childComplexity int) int
+		Pricing            func(childComplexity int) int
+		Provider           func(childComplexity int) int
+		Specifications     func(childComplexity int) int
+		UpdatedAt          func(childComplexity int) int
+		User               func(childComplexity int) int
+	}
+
+	SupplyItemConnection struct {
+		Edges      func(childComplexity int) int
+		Nodes      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	SupplyItemEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	Thread struct {
 		Activity        func(childComplexity int, first *int, after *string, last *int, before *string) int
 		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
@@ -328,7 +448,9 @@ type ComplexityRoot struct {
 	}
 
 	User struct {
+		APIKeys         func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.APIKeyFilter, orderBy models.APIKeyOrder) int
 		Activity        func(childComplexity int, rangeArg models.TimeRange) int
+		AuditLogs       func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.AuditLogFilter, orderBy models.AuditLogOrder) int
 		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
 		CreatedAt       func(childComplexity int) int
 		DatabaseID      func(childComplexity int) int
@@ -347,7 +469,9 @@ type ComplexityRoot struct {
 		OauthProvider   func(childComplexity int) int
 		Picture         func(childComplexity int) int
 		RecentWorkloads func(childComplexity int, first *int, after *string, last *int, before *string) int
+		References      func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.ReferenceFilter, orderBy models.ReferenceOrder) int
 		Runs            func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.RunFilter, orderBy models.RunOrder) int
+		SupplyItems     func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.SupplyItemFilter, orderBy models.SupplyItemOrder) int
 		Threads         func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.ThreadFilter, orderBy models.ThreadOrder) int
 		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
 		UpdatedAt       func(childComplexity int) int
@@ -483,6 +607,210 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ActivityDay.TotalDurationMs(childComplexity), true
+
+	case "ApiKey.createdAt":
+		if e.ComplexityRoot.ApiKey.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.CreatedAt(childComplexity), true
+	case "ApiKey.databaseId":
+		if e.ComplexityRoot.ApiKey.DatabaseID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.DatabaseID(childComplexity), true
+	case "ApiKey.expiresAt":
+		if e.ComplexityRoot.ApiKey.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.ExpiresAt(childComplexity), true
+	case "ApiKey.id":
+		if e.ComplexityRoot.ApiKey.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.ID(childComplexity), true
+	case "ApiKey.isActive":
+		if e.ComplexityRoot.ApiKey.IsActive == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.IsActive(childComplexity), true
+	case "ApiKey.lastUsedAt":
+		if e.ComplexityRoot.ApiKey.LastUsedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.LastUsedAt(childComplexity), true
+	case "ApiKey.metadata":
+		if e.ComplexityRoot.ApiKey.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.Metadata(childComplexity), true
+	case "ApiKey.name":
+		if e.ComplexityRoot.ApiKey.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.Name(childComplexity), true
+	case "ApiKey.user":
+		if e.ComplexityRoot.ApiKey.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.User(childComplexity), true
+
+	case "ApiKeyConnection.edges":
+		if e.ComplexityRoot.ApiKeyConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKeyConnection.Edges(childComplexity), true
+	case "ApiKeyConnection.nodes":
+		if e.ComplexityRoot.ApiKeyConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKeyConnection.Nodes(childComplexity), true
+	case "ApiKeyConnection.pageInfo":
+		if e.ComplexityRoot.ApiKeyConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKeyConnection.PageInfo(childComplexity), true
+	case "ApiKeyConnection.totalCount":
+		if e.ComplexityRoot.ApiKeyConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKeyConnection.TotalCount(childComplexity), true
+
+	case "ApiKeyEdge.cursor":
+		if e.ComplexityRoot.ApiKeyEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKeyEdge.Cursor(childComplexity), true
+	case "ApiKeyEdge.node":
+		if e.ComplexityRoot.ApiKeyEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKeyEdge.Node(childComplexity), true
+
+	case "AuditLog.action":
+		if e.ComplexityRoot.AuditLog.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.Action(childComplexity), true
+	case "AuditLog.createdAt":
+		if e.ComplexityRoot.AuditLog.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.CreatedAt(childComplexity), true
+	case "AuditLog.databaseId":
+		if e.ComplexityRoot.AuditLog.DatabaseID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.DatabaseID(childComplexity), true
+	case "AuditLog.id":
+		if e.ComplexityRoot.AuditLog.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.ID(childComplexity), true
+	case "AuditLog.ipAddress":
+		if e.ComplexityRoot.AuditLog.IPAddress == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.IPAddress(childComplexity), true
+	case "AuditLog.metadata":
+		if e.ComplexityRoot.AuditLog.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.Metadata(childComplexity), true
+	case "AuditLog.requestId":
+		if e.ComplexityRoot.AuditLog.RequestID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.RequestID(childComplexity), true
+	case "AuditLog.resourceId":
+		if e.ComplexityRoot.AuditLog.ResourceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.ResourceID(childComplexity), true
+	case "AuditLog.resourceType":
+		if e.ComplexityRoot.AuditLog.ResourceType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.ResourceType(childComplexity), true
+	case "AuditLog.responseStatus":
+		if e.ComplexityRoot.AuditLog.ResponseStatus == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.ResponseStatus(childComplexity), true
+	case "AuditLog.user":
+		if e.ComplexityRoot.AuditLog.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.User(childComplexity), true
+	case "AuditLog.userAgent":
+		if e.ComplexityRoot.AuditLog.UserAgent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLog.UserAgent(childComplexity), true
+
+	case "AuditLogConnection.edges":
+		if e.ComplexityRoot.AuditLogConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogConnection.Edges(childComplexity), true
+	case "AuditLogConnection.nodes":
+		if e.ComplexityRoot.AuditLogConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogConnection.Nodes(childComplexity), true
+	case "AuditLogConnection.pageInfo":
+		if e.ComplexityRoot.AuditLogConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogConnection.PageInfo(childComplexity), true
+	case "AuditLogConnection.totalCount":
+		if e.ComplexityRoot.AuditLogConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogConnection.TotalCount(childComplexity), true
+
+	case "AuditLogEdge.cursor":
+		if e.ComplexityRoot.AuditLogEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogEdge.Cursor(childComplexity), true
+	case "AuditLogEdge.node":
+		if e.ComplexityRoot.AuditLogEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogEdge.Node(childComplexity), true
 
 	case "EventMetric.name":
 		if e.ComplexityRoot.EventMetric.Name == nil {
@@ -1020,6 +1348,40 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.PreviousMetric.Value(childComplexity), true
 
+	case "Query.apiKey":
+		if e.ComplexityRoot.Query.APIKey == nil {
+			break
+		}
+
+		args, err := ec.field_Query_apiKey_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.APIKey(childComplexity, args["id"].(string)), true
+	case "Query.auditLog":
+		if e.ComplexityRoot.Query.AuditLog == nil {
+			break
+		}
+
+		args, err := ec.field_Query_auditLog_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.AuditLog(childComplexity, args["id"].(string)), true
+	case "Query.auditLogs":
+		if e.ComplexityRoot.Query.AuditLogs == nil {
+			break
+		}
+
+		args, err := ec.field_Query_auditLogs_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.AuditLogs(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.AuditLogFilter), args["orderBy"].(models.AuditLogOrder)), true
+
 	case "Query.message":
 		if e.ComplexityRoot.Query.Message == nil {
 			break
@@ -1059,6 +1421,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Platform(childComplexity), true
+	case "Query.reference":
+		if e.ComplexityRoot.Query.Reference == nil {
+			break
+		}
+
+		args, err := ec.field_Query_reference_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Reference(childComplexity, args["id"].(string)), true
 	case "Query.run":
 		if e.ComplexityRoot.Query.Run == nil {
 			break
@@ -1070,6 +1443,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Run(childComplexity, args["id"].(string)), true
+	case "Query.supplyItem":
+		if e.ComplexityRoot.Query.SupplyItem == nil {
+			break
+		}
+
+		args, err := ec.field_Query_supplyItem_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.SupplyItem(childComplexity, args["id"].(string)), true
+	case "Query.supplyItems":
+		if e.ComplexityRoot.Query.SupplyItems == nil {
+			break
+		}
+
+		args, err := ec.field_Query_supplyItems_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.SupplyItems(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.SupplyItemFilter), args["orderBy"].(models.SupplyItemOrder)), true
 	case "Query.thread":
 		if e.ComplexityRoot.Query.Thread == nil {
 			break
@@ -1133,6 +1528,129 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RecordEventsPayload.UserErrors(childComplexity), true
+
+	case "Reference.content":
+		if e.ComplexityRoot.Reference.Content == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Content(childComplexity), true
+	case "Reference.createdAt":
+		if e.ComplexityRoot.Reference.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.CreatedAt(childComplexity), true
+	case "Reference.databaseId":
+		if e.ComplexityRoot.Reference.DatabaseID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.DatabaseID(childComplexity), true
+	case "Reference.embedding":
+		if e.ComplexityRoot.Reference.Embedding == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Embedding(childComplexity), true
+	case "Reference.filePath":
+		if e.ComplexityRoot.Reference.FilePath == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.FilePath(childComplexity), true
+	case "Reference.fileSize":
+		if e.ComplexityRoot.Reference.FileSize == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.FileSize(childComplexity), true
+	case "Reference.hasEmbedding":
+		if e.ComplexityRoot.Reference.HasEmbedding == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.HasEmbedding(childComplexity), true
+	case "Reference.id":
+		if e.ComplexityRoot.Reference.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.ID(childComplexity), true
+	case "Reference.metadata":
+		if e.ComplexityRoot.Reference.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Metadata(childComplexity), true
+	case "Reference.mimeType":
+		if e.ComplexityRoot.Reference.MimeType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.MimeType(childComplexity), true
+	case "Reference.name":
+		if e.ComplexityRoot.Reference.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Name(childComplexity), true
+	case "Reference.type":
+		if e.ComplexityRoot.Reference.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Type(childComplexity), true
+	case "Reference.updatedAt":
+		if e.ComplexityRoot.Reference.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.UpdatedAt(childComplexity), true
+	case "Reference.user":
+		if e.ComplexityRoot.Reference.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.User(childComplexity), true
+
+	case "ReferenceConnection.edges":
+		if e.ComplexityRoot.ReferenceConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReferenceConnection.Edges(childComplexity), true
+	case "ReferenceConnection.nodes":
+		if e.ComplexityRoot.ReferenceConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReferenceConnection.Nodes(childComplexity), true
+	case "ReferenceConnection.pageInfo":
+		if e.ComplexityRoot.ReferenceConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReferenceConnection.PageInfo(childComplexity), true
+	case "ReferenceConnection.totalCount":
+		if e.ComplexityRoot.ReferenceConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReferenceConnection.TotalCount(childComplexity), true
+
+	case "ReferenceEdge.cursor":
+		if e.ComplexityRoot.ReferenceEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReferenceEdge.Cursor(childComplexity), true
+	case "ReferenceEdge.node":
+		if e.ComplexityRoot.ReferenceEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReferenceEdge.Node(childComplexity), true
 
 	case "Run.agentType":
 		if e.ComplexityRoot.Run.AgentType == nil {
@@ -1491,6 +2009,135 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Subscription.RunStatusChanged(childComplexity, args["runId"].(*string), args["threadId"].(*string), args["after"].(*string)), true
 
+	case "SupplyItem.availability":
+		if e.ComplexityRoot.SupplyItem.Availability == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Availability(childComplexity), true
+	case "SupplyItem.category":
+		if e.ComplexityRoot.SupplyItem.Category == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Category(childComplexity), true
+	case "SupplyItem.createdAt":
+		if e.ComplexityRoot.SupplyItem.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.CreatedAt(childComplexity), true
+	case "SupplyItem.databaseId":
+		if e.ComplexityRoot.SupplyItem.DatabaseID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.DatabaseID(childComplexity), true
+	case "SupplyItem.id":
+		if e.ComplexityRoot.SupplyItem.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.ID(childComplexity), true
+	case "SupplyItem.isActive":
+		if e.ComplexityRoot.SupplyItem.IsActive == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.IsActive(childComplexity), true
+	case "SupplyItem.isSystem":
+		if e.ComplexityRoot.SupplyItem.IsSystem == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.IsSystem(childComplexity), true
+	case "SupplyItem.metadata":
+		if e.ComplexityRoot.SupplyItem.Metadata == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Metadata(childComplexity), true
+	case "SupplyItem.name":
+		if e.ComplexityRoot.SupplyItem.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Name(childComplexity), true
+	case "SupplyItem.performanceMetrics":
+		if e.ComplexityRoot.SupplyItem.PerformanceMetrics == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.PerformanceMetrics(childComplexity), true
+	case "SupplyItem.pricing":
+		if e.ComplexityRoot.SupplyItem.Pricing == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Pricing(childComplexity), true
+	case "SupplyItem.provider":
+		if e.ComplexityRoot.SupplyItem.Provider == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Provider(childComplexity), true
+	case "SupplyItem.specifications":
+		if e.ComplexityRoot.SupplyItem.Specifications == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Specifications(childComplexity), true
+	case "SupplyItem.updatedAt":
+		if e.ComplexityRoot.SupplyItem.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.UpdatedAt(childComplexity), true
+	case "SupplyItem.user":
+		if e.ComplexityRoot.SupplyItem.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.User(childComplexity), true
+
+	case "SupplyItemConnection.edges":
+		if e.ComplexityRoot.SupplyItemConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItemConnection.Edges(childComplexity), true
+	case "SupplyItemConnection.nodes":
+		if e.ComplexityRoot.SupplyItemConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItemConnection.Nodes(childComplexity), true
+	case "SupplyItemConnection.pageInfo":
+		if e.ComplexityRoot.SupplyItemConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItemConnection.PageInfo(childComplexity), true
+	case "SupplyItemConnection.totalCount":
+		if e.ComplexityRoot.SupplyItemConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItemConnection.TotalCount(childComplexity), true
+
+	case "SupplyItemEdge.cursor":
+		if e.ComplexityRoot.SupplyItemEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItemEdge.Cursor(childComplexity), true
+	case "SupplyItemEdge.node":
+		if e.ComplexityRoot.SupplyItemEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItemEdge.Node(childComplexity), true
+
 	case "Thread.activity":
 		if e.ComplexityRoot.Thread.Activity == nil {
 			break
@@ -1799,6 +2446,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Usage.TokensPerSecond(childComplexity), true
 
+	case "User.apiKeys":
+		if e.ComplexityRoot.User.APIKeys == nil {
+			break
+		}
+
+		args, err := ec.field_User_apiKeys_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.APIKeys(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.APIKeyFilter), args["orderBy"].(models.APIKeyOrder)), true
 	case "User.activity":
 		if e.ComplexityRoot.User.Activity == nil {
 			break
@@ -1810,6 +2468,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Activity(childComplexity, args["range"].(models.TimeRange)), true
+	case "User.auditLogs":
+		if e.ComplexityRoot.User.AuditLogs == nil {
+			break
+		}
+
+		args, err := ec.field_User_auditLogs_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.AuditLogs(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.AuditLogFilter), args["orderBy"].(models.AuditLogOrder)), true
 	case "User.breakdown":
 		if e.ComplexityRoot.User.Breakdown == nil {
 			break
@@ -1948,6 +2617,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.RecentWorkloads(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string)), true
+	case "User.references":
+		if e.ComplexityRoot.User.References == nil {
+			break
+		}
+
+		args, err := ec.field_User_references_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.References(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.ReferenceFilter), args["orderBy"].(models.ReferenceOrder)), true
 	case "User.runs":
 		if e.ComplexityRoot.User.Runs == nil {
 			break
@@ -1959,6 +2639,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Runs(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.RunFilter), args["orderBy"].(models.RunOrder)), true
+	case "User.supplyItems":
+		if e.ComplexityRoot.User.SupplyItems == nil {
+			break
+		}
+
+		args, err := ec.field_User_supplyItems_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.User.SupplyItems(childComplexity, args["first"].(*int), args["after"].(*string), args["last"].(*int), args["before"].(*string), args["filter"].(*models.SupplyItemFilter), args["orderBy"].(models.SupplyItemOrder)), true
 	case "User.threads":
 		if e.ComplexityRoot.User.Threads == nil {
 			break
@@ -2321,13 +3012,22 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
+			graphql.NewInputUnmarshaler("ApiKeyFilter", ec.unmarshalInputApiKeyFilter),
+			graphql.NewInputUnmarshaler("ApiKeyOrder", ec.unmarshalInputApiKeyOrder),
+			graphql.NewInputUnmarshaler("AuditLogFilter", ec.unmarshalInputAuditLogFilter),
+			graphql.NewInputUnmarshaler("AuditLogOrder", ec.unmarshalInputAuditLogOrder),
 			graphql.NewInputUnmarshaler("EventInput", ec.unmarshalInputEventInput),
 			graphql.NewInputUnmarshaler("EventMetricInput", ec.unmarshalInputEventMetricInput),
+			graphql.NewInputUnmarshaler("JSONCondition", ec.unmarshalInputJSONCondition),
 			graphql.NewInputUnmarshaler("MessageFilter", ec.unmarshalInputMessageFilter),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
 			graphql.NewInputUnmarshaler("RecordEventsInput", ec.unmarshalInputRecordEventsInput),
+			graphql.NewInputUnmarshaler("ReferenceFilter", ec.unmarshalInputReferenceFilter),
+			graphql.NewInputUnmarshaler("ReferenceOrder", ec.unmarshalInputReferenceOrder),
 			graphql.NewInputUnmarshaler("RunFilter", ec.unmarshalInputRunFilter),
 			graphql.NewInputUnmarshaler("RunOrder", ec.unmarshalInputRunOrder),
+			graphql.NewInputUnmarshaler("SupplyItemFilter", ec.unmarshalInputSupplyItemFilter),
+			graphql.NewInputUnmarshaler("SupplyItemOrder", ec.unmarshalInputSupplyItemOrder),
 			graphql.NewInputUnmarshaler("ThreadFilter", ec.unmarshalInputThreadFilter),
 			graphql.NewInputUnmarshaler("ThreadOrder", ec.unmarshalInputThreadOrder),
 			graphql.NewInputUnmarshaler("TimeFilter", ec.unmarshalInputTimeFilter),
@@ -2427,7 +3127,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "ingest.graphqls" "message.graphqls" "metric.graphqls" "run.graphqls" "thread.graphqls" "user.graphqls"
+//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "reference.graphqls" "run.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -2540,10 +3240,14 @@ scalar JSON
 "A whole number of 64 bits, as a string: JavaScript's numbers lose digits beyond 2^53."
 scalar BigInt
 `, BuiltIn: false},
+	{Name: "api_key.graphqls", Input: sourceData("api_key.graphqls"), BuiltIn: false},
+	{Name: "audit_log.graphqls", Input: sourceData("audit_log.graphqls"), BuiltIn: false},
 	{Name: "ingest.graphqls", Input: sourceData("ingest.graphqls"), BuiltIn: false},
 	{Name: "message.graphqls", Input: sourceData("message.graphqls"), BuiltIn: false},
 	{Name: "metric.graphqls", Input: sourceData("metric.graphqls"), BuiltIn: false},
+	{Name: "reference.graphqls", Input: sourceData("reference.graphqls"), BuiltIn: false},
 	{Name: "run.graphqls", Input: sourceData("run.graphqls"), BuiltIn: false},
+	{Name: "supply_item.graphqls", Input: sourceData("supply_item.graphqls"), BuiltIn: false},
 	{Name: "thread.graphqls", Input: sourceData("thread.graphqls"), BuiltIn: false},
 	{Name: "user.graphqls", Input: sourceData("user.graphqls"), BuiltIn: false},
 }
@@ -2577,6 +3281,108 @@ func (ec *executionContext) childFields_ActivityDay(ctx context.Context, field g
 		return ec.fieldContext_ActivityDay_averageDurationMs(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ActivityDay", field.Name)
+}
+
+func (ec *executionContext) childFields_ApiKey(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_ApiKey_id(ctx, field)
+	case "databaseId":
+		return ec.fieldContext_ApiKey_databaseId(ctx, field)
+	case "name":
+		return ec.fieldContext_ApiKey_name(ctx, field)
+	case "lastUsedAt":
+		return ec.fieldContext_ApiKey_lastUsedAt(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_ApiKey_expiresAt(ctx, field)
+	case "isActive":
+		return ec.fieldContext_ApiKey_isActive(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_ApiKey_createdAt(ctx, field)
+	case "metadata":
+		return ec.fieldContext_ApiKey_metadata(ctx, field)
+	case "user":
+		return ec.fieldContext_ApiKey_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApiKey", field.Name)
+}
+
+func (ec *executionContext) childFields_ApiKeyConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ApiKeyConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ApiKeyConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ApiKeyConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ApiKeyConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApiKeyConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ApiKeyEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ApiKeyEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_ApiKeyEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ApiKeyEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditLog(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_AuditLog_id(ctx, field)
+	case "databaseId":
+		return ec.fieldContext_AuditLog_databaseId(ctx, field)
+	case "action":
+		return ec.fieldContext_AuditLog_action(ctx, field)
+	case "resourceType":
+		return ec.fieldContext_AuditLog_resourceType(ctx, field)
+	case "resourceId":
+		return ec.fieldContext_AuditLog_resourceId(ctx, field)
+	case "ipAddress":
+		return ec.fieldContext_AuditLog_ipAddress(ctx, field)
+	case "userAgent":
+		return ec.fieldContext_AuditLog_userAgent(ctx, field)
+	case "requestId":
+		return ec.fieldContext_AuditLog_requestId(ctx, field)
+	case "responseStatus":
+		return ec.fieldContext_AuditLog_responseStatus(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_AuditLog_createdAt(ctx, field)
+	case "metadata":
+		return ec.fieldContext_AuditLog_metadata(ctx, field)
+	case "user":
+		return ec.fieldContext_AuditLog_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditLog", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditLogConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_AuditLogConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_AuditLogConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_AuditLogConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_AuditLogConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditLogConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditLogEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_AuditLogEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_AuditLogEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditLogEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_EventMetric(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -2815,6 +3621,64 @@ func (ec *executionContext) childFields_RecordEventsPayload(ctx context.Context,
 	return nil, fmt.Errorf("no field named %q was found under type RecordEventsPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_Reference(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Reference_id(ctx, field)
+	case "databaseId":
+		return ec.fieldContext_Reference_databaseId(ctx, field)
+	case "name":
+		return ec.fieldContext_Reference_name(ctx, field)
+	case "type":
+		return ec.fieldContext_Reference_type(ctx, field)
+	case "content":
+		return ec.fieldContext_Reference_content(ctx, field)
+	case "filePath":
+		return ec.fieldContext_Reference_filePath(ctx, field)
+	case "fileSize":
+		return ec.fieldContext_Reference_fileSize(ctx, field)
+	case "mimeType":
+		return ec.fieldContext_Reference_mimeType(ctx, field)
+	case "hasEmbedding":
+		return ec.fieldContext_Reference_hasEmbedding(ctx, field)
+	case "embedding":
+		return ec.fieldContext_Reference_embedding(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Reference_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Reference_updatedAt(ctx, field)
+	case "metadata":
+		return ec.fieldContext_Reference_metadata(ctx, field)
+	case "user":
+		return ec.fieldContext_Reference_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Reference", field.Name)
+}
+
+func (ec *executionContext) childFields_ReferenceConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ReferenceConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ReferenceConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ReferenceConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ReferenceConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReferenceConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ReferenceEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ReferenceEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_ReferenceEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReferenceEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_Run(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -2949,6 +3813,66 @@ func (ec *executionContext) childFields_RunTransitionEdge(ctx context.Context, f
 		return ec.fieldContext_RunTransitionEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RunTransitionEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SupplyItem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_SupplyItem_id(ctx, field)
+	case "databaseId":
+		return ec.fieldContext_SupplyItem_databaseId(ctx, field)
+	case "name":
+		return ec.fieldContext_SupplyItem_name(ctx, field)
+	case "category":
+		return ec.fieldContext_SupplyItem_category(ctx, field)
+	case "provider":
+		return ec.fieldContext_SupplyItem_provider(ctx, field)
+	case "specifications":
+		return ec.fieldContext_SupplyItem_specifications(ctx, field)
+	case "pricing":
+		return ec.fieldContext_SupplyItem_pricing(ctx, field)
+	case "availability":
+		return ec.fieldContext_SupplyItem_availability(ctx, field)
+	case "performanceMetrics":
+		return ec.fieldContext_SupplyItem_performanceMetrics(ctx, field)
+	case "isActive":
+		return ec.fieldContext_SupplyItem_isActive(ctx, field)
+	case "isSystem":
+		return ec.fieldContext_SupplyItem_isSystem(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_SupplyItem_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_SupplyItem_updatedAt(ctx, field)
+	case "metadata":
+		return ec.fieldContext_SupplyItem_metadata(ctx, field)
+	case "user":
+		return ec.fieldContext_SupplyItem_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SupplyItem", field.Name)
+}
+
+func (ec *executionContext) childFields_SupplyItemConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_SupplyItemConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_SupplyItemConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_SupplyItemConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_SupplyItemConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SupplyItemConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_SupplyItemEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_SupplyItemEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_SupplyItemEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SupplyItemEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Thread(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3107,6 +4031,10 @@ func (ec *executionContext) childFields_User(ctx context.Context, field graphql.
 		return ec.fieldContext_User_threads(ctx, field)
 	case "runs":
 		return ec.fieldContext_User_runs(ctx, field)
+	case "apiKeys":
+		return ec.fieldContext_User_apiKeys(ctx, field)
+	case "auditLogs":
+		return ec.fieldContext_User_auditLogs(ctx, field)
 	case "metrics":
 		return ec.fieldContext_User_metrics(ctx, field)
 	case "metricSeries":
@@ -3125,6 +4053,10 @@ func (ec *executionContext) childFields_User(ctx context.Context, field graphql.
 		return ec.fieldContext_User_events(ctx, field)
 	case "activity":
 		return ec.fieldContext_User_activity(ctx, field)
+	case "references":
+		return ec.fieldContext_User_references(ctx, field)
+	case "supplyItems":
+		return ec.fieldContext_User_supplyItems(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type User", field.Name)
 }

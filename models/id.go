@@ -17,6 +17,11 @@ const (
 	KindMessage Kind = "Message"
 	KindRun     Kind = "Run"
 
+	KindReference  Kind = "Reference"
+	KindSupplyItem Kind = "SupplyItem"
+	KindAPIKey     Kind = "ApiKey"
+	KindAuditLog   Kind = "AuditLog"
+
 	KindWorkload Kind = "Workload"
 )
 
@@ -51,8 +56,10 @@ func ParseID(s string) (GlobalID, error) {
 	switch id.Kind {
 	case KindUser:
 		_, err = id.Int()
-	case KindThread, KindMessage, KindRun:
+	case KindThread, KindMessage, KindRun, KindReference, KindSupplyItem, KindAPIKey:
 		_, err = id.UUID()
+	case KindAuditLog:
+		_, err = id.Int64()
 	case KindWorkload:
 		_, _, err = ParseWorkloadKey(id.Key)
 	default:
@@ -79,7 +86,16 @@ func (id GlobalID) Int() (int, error) {
 	return int(n), nil
 }
 
-// UUID is the key of a Thread, Message or Run.
+// Int64 is the key of an AuditLog.
+func (id GlobalID) Int64() (int64, error) {
+	n, err := strconv.ParseInt(id.Key, 10, 64)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != id.Key {
+		return 0, Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+	}
+	return n, nil
+}
+
+// UUID is the key of everything else but a Workload.
 func (id GlobalID) UUID() (uuid.UUID, error) {
 	u, err := uuid.Parse(id.Key)
 	if err != nil || u.String() != id.Key {

@@ -17,11 +17,11 @@ import (
 )
 
 // size is how much of everything a data set has. A row has the same id in every size that reaches it.
-type size struct{ users, threads, messages, runs, events int }
+type size struct{ users, threads, messages, runs, events, others int }
 
 var (
-	small = size{users: 4, threads: 4, messages: 6, runs: 3, events: 5}
-	large = size{users: 12, threads: 14, messages: 20, runs: 9, events: 50} // more than ten times of each kind but users
+	small = size{users: 4, threads: 4, messages: 6, runs: 3, events: 5, others: 6}
+	large = size{users: 12, threads: 14, messages: 20, runs: 9, events: 50, others: 40} // more than ten times of each kind but users
 )
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -62,6 +62,11 @@ type dataset struct {
 	events   []metricEvent
 
 	transitions []*transition // which the database writes by itself
+
+	references  []*models.Reference
+	supplyItems []*models.SupplyItem
+	apiKeys     []*models.APIKey
+	auditLogs   []*models.AuditLog
 }
 
 // transition is a row of run_events.
@@ -130,8 +135,53 @@ func generate(s size) dataset {
 			}
 			d.events = append(d.events, event)
 		}
+		d.addOthers(u, s.others)
+	}
+	for n := range s.others {
+		d.supplyItems = append(d.supplyItems, supplyItem(n, nil, "system."))
+		d.auditLogs = append(d.auditLogs, &models.AuditLog{DatabaseID: int64(n)<<32 + 1, Action: "login.failed", CreatedAt: at(n), Metadata: tag(n)})
 	}
 	return d
+}
+
+// addOthers adds n of each of the user's other belongings.
+func (d *dataset) addOthers(user, n int) {
+	mark := mark(user)
+	for n := range n {
+		reference := &models.Reference{DatabaseID: key("reference", user, n), UserID: user, Name: fmt.Sprintf("%sreference %02d", mark, n/2),
+			Type: pick([]models.ReferenceType{models.ReferenceDocument, models.ReferenceDataset, models.ReferenceOther}, n), MimeType: text(pick([]string{"text/plain", "text/csv"}, n)),
+			CreatedAt: at(n), UpdatedAt: at(n * 7 % 16), Metadata: tag(n)}
+		if n%3 > 0 {
+			reference.Content, reference.FileSize = text(fmt.Sprintf("%stext %d", mark, n)), &[]int64{int64(n) << 33}[0]
+			reference.Embedding = make([]float64, models.EmbeddingDimensions)
+			reference.Embedding[n], reference.Embedding[user] = 0.1, -1e-5
+		}
+		d.references = append(d.references, reference)
+		d.supplyItems = append(d.supplyItems, supplyItem(n, &user, mark))
+		apiKey := &models.APIKey{DatabaseID: key("api key", user, n), UserID: user, Name: fmt.Sprintf("%skey %02d", mark, n/2), IsActive: n%3 != 0, CreatedAt: at(n), Metadata: tag(n)}
+		if n%2 == 0 {
+			apiKey.ExpiresAt, apiKey.LastUsedAt = &apiKey.CreatedAt, &apiKey.CreatedAt
+		}
+		d.apiKeys = append(d.apiKeys, apiKey)
+		d.auditLogs = append(d.auditLogs, &models.AuditLog{DatabaseID: int64(n)<<32 + int64(user) + 1, UserID: &user, Action: pick([]string{"thread.create", "run.start"}, n),
+			ResourceType: text(pick([]string{"thread", "run"}, n)), ResourceID: text(key("thread", user, n).String()), IPAddress: &[]models.Inet{"192.0.2.7", "2001:db8::/32", "10.1.0.0/16"}[n%3],
+			UserAgent: text(mark + "browser"), RequestID: text(mark + "request"), ResponseStatus: &[]int{200, 404}[n%2], CreatedAt: at(n), Metadata: tag(n)})
+	}
+}
+
+// supplyItem has documents in which the same paths hold numbers, texts, lists, null or nothing.
+func supplyItem(n int, user *int, mark string) *models.SupplyItem {
+	item := &models.SupplyItem{DatabaseID: key("supply item", mark, n), UserID: user, Name: fmt.Sprintf("%sitem %02d", mark, n/2), IsActive: n%4 != 0,
+		Category: pick([]string{"compute", "storage"}, n), CreatedAt: at(n), UpdatedAt: at(n), Metadata: tag(n),
+		Specifications: models.JSON(pick([]string{`{"gpu": {"memory": 80, "tags": ["fast", "hot"]}}`, `{"gpu": {"memory": 9.50, "tags": []}}`, `{"gpu": {"memory": "80"}}`,
+			`{"gpu": null}`, `{"gpu": {"memory": 100, "tags": "fast"}}`, `{}`}, n))}
+	if n%2 == 0 {
+		item.Provider, item.Pricing = text("cloud"), models.JSON(fmt.Sprintf(`{"hour": %d.10}`, n%3))
+	}
+	if n%3 == 0 {
+		item.PerformanceMetrics, item.Availability = models.JSON(`{"gpu": {"memory": [80, {"a": 1}]}}`), models.JSON(`[1, 2]`)
+	}
+	return item
 }
 
 // load writes the data set into a new pair of databases and reads it back as the databases have it.
@@ -141,7 +191,11 @@ func load(t *testing.T, s size) (*testdb.DB, dataset) {
 	d := generate(s)
 	owner := bun.NewDB(db.Owner(t), pgdialect.New())
 	require.NoError(t, owner.RunInTx(t.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
-		for _, rows := range []any{&d.users, &d.threads, &d.messages, &d.runs} {
+		keys := make([]storedKey, len(d.apiKeys))
+		for i, k := range d.apiKeys {
+			keys[i] = storedKey{APIKey: *k, KeyHash: "secret " + k.DatabaseID.String()}
+		}
+		for _, rows := range []any{&d.users, &d.threads, &d.messages, &d.runs, &d.references, &d.supplyItems, &keys, &d.auditLogs} {
 			if _, err := tx.NewInsert().Model(rows).Exec(ctx); err != nil {
 				return fmt.Errorf("insert %T: %w", rows, err)
 			}
@@ -158,8 +212,11 @@ func load(t *testing.T, s size) (*testdb.DB, dataset) {
 		require.NoError(t, err)
 	}
 	stored := dataset{events: d.events}
-	for _, rows := range []any{&stored.users, &stored.threads, &stored.messages, &stored.runs} {
+	for _, rows := range []any{&stored.users, &stored.threads, &stored.messages, &stored.runs, &stored.references, &stored.supplyItems, &stored.apiKeys, &stored.auditLogs} {
 		require.NoError(t, owner.NewSelect().Model(rows).Scan(t.Context()))
+	}
+	for _, reference := range stored.references {
+		reference.HasEmbedding = reference.Embedding != nil
 	}
 	require.Len(t, stored.messages, len(d.messages))
 	stored.transitions = transitions(t, owner)
@@ -191,6 +248,13 @@ func transitions(t *testing.T, owner *bun.DB) []*transition {
 	}
 	require.NoError(t, rows.Err())
 	return all
+}
+
+// storedKey is an API key with what the graph never has.
+type storedKey struct {
+	bun.BaseModel `bun:"table:api_keys"`
+	models.APIKey
+	KeyHash string `bun:"key_hash"`
 }
 
 func insertEvents(t *testing.T, clickhouse *sql.DB, events []metricEvent) {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/google/uuid"
 
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
@@ -23,6 +24,10 @@ func (r *Resolver) nodes(ctx context.Context, ids []string) ([]models.Node, []er
 	readNodes(ctx, places, models.KindWorkload, workloadSubject, func(ctx context.Context, subjects []models.Subject, _ store.Fields) ([]*models.Workload, error) {
 		return r.Analytics.Workloads(ctx, subjects)
 	}, (*models.Workload).Subject)
+	readNodes(ctx, places, models.KindReference, models.GlobalID.UUID, r.Store.References, referenceKey)
+	readNodes(ctx, places, models.KindSupplyItem, models.GlobalID.UUID, r.Store.SupplyItems, func(s *models.SupplyItem) uuid.UUID { return s.DatabaseID })
+	readNodes(ctx, places, models.KindAPIKey, models.GlobalID.UUID, r.Store.APIKeys, func(k *models.APIKey) uuid.UUID { return k.DatabaseID })
+	readNodes(ctx, places, models.KindAuditLog, models.GlobalID.Int64, r.Store.AuditLogs, func(l *models.AuditLog) int64 { return l.DatabaseID })
 	nodes, errs := make([]models.Node, len(places)), make([]error, len(places))
 	for i, p := range places {
 		nodes[i], errs[i] = p.node, p.err

@@ -79,8 +79,25 @@ func newPool(d dataset) *pool {
 	for _, m := range d.messages {
 		p.cursor("ThreadActivityConnection", &models.ThreadActivity{At: m.CreatedAt, MessageID: &m.DatabaseID}, models.ActivityOrder)
 	}
+	for _, r := range d.references {
+		add(models.KindReference, r.ID())
+		p.cursor("ReferenceConnection", r, models.ReferenceOrder{}.Order(), models.ReferenceOrder{Field: models.ReferenceUpdatedAt}.Order(), models.ReferenceOrder{Field: models.ReferenceName}.Order())
+	}
+	for _, s := range d.supplyItems {
+		add(models.KindSupplyItem, s.ID())
+		p.cursor("SupplyItemConnection", s, models.SupplyItemOrder{}.Order(), models.SupplyItemOrder{Field: models.SupplyItemName}.Order())
+	}
+	for _, k := range d.apiKeys {
+		add(models.KindAPIKey, k.ID())
+		p.cursor("ApiKeyConnection", k, models.APIKeyOrder{}.Order(), models.APIKeyOrder{Field: models.APIKeyName}.Order())
+	}
+	for _, l := range d.auditLogs {
+		add(models.KindAuditLog, l.ID())
+		p.cursor("AuditLogConnection", l, models.AuditLogOrder{}.Order())
+	}
 	add(models.KindUser, models.GlobalID{Kind: models.KindUser, Key: "2000000000"}.String())
-	for _, kind := range []models.Kind{models.KindThread, models.KindMessage, models.KindRun} {
+	add(models.KindAuditLog, models.GlobalID{Kind: models.KindAuditLog, Key: "9000000000000000000"}.String())
+	for _, kind := range []models.Kind{models.KindThread, models.KindMessage, models.KindRun, models.KindReference, models.KindSupplyItem, models.KindAPIKey} {
 		add(kind, models.GlobalID{Kind: kind, Key: uuid.NewString()}.String())
 	}
 	for _, ids := range p.byKind {
@@ -171,7 +188,7 @@ func (g *generator) fragment(def *ast.Definition, depth int) string {
 func (g *generator) field(field *ast.FieldDefinition, depth int) string {
 	arguments := g.arguments(field)
 	text := field.Name + arguments
-	clashes := field.Name == "databaseId" || field.Name == "status" // of other types in other kinds of Node
+	clashes := slices.Contains([]string{"databaseId", "status", "type", "name", "content", "metadata"}, field.Name) // of other types in other kinds of Node
 	if arguments != "" || clashes || g.chance(25) {
 		g.aliases++
 		text = fmt.Sprintf("a%d: %s", g.aliases, text)
@@ -306,6 +323,8 @@ func (g *generator) input(t *ast.Type) any {
 	switch {
 	case def.Kind == ast.Enum:
 		return one(g, def.EnumValues).Name
+	case def.Name == "JSONCondition":
+		return g.condition()
 	case def.Kind == ast.InputObject:
 		object := map[string]any{}
 		for _, field := range def.Fields {
@@ -318,10 +337,29 @@ func (g *generator) input(t *ast.Type) any {
 		return g.chance(50)
 	case def.Name == "DateTime":
 		return epoch.Add(time.Duration(g.IntN(20)) * time.Second).Format(time.RFC3339)
+	case def.Name == "Int":
+		return one(g, []int{200, 404, 500})
 	case def.Name == "JSON":
 		return map[string]any{"tag": one(g, []string{"red", "blue", "none"})}
 	case def.Name == "String":
-		return one(g, []string{"large", "small", "triage", "data", mark(tenantA) + "user@example.com", mark(tenantB) + "user@example.com", ""})
+		return one(g, []string{"large", "small", "triage", "data", mark(tenantA) + "user@example.com", mark(tenantB) + "user@example.com", "compute", "cloud", "text/csv", "thread", "run.start", mark(tenantA) + "request", ""})
 	}
 	panic("no value for " + def.Name)
+}
+
+// condition is about the documents of supply items, or means nothing.
+func (g *generator) condition() any {
+	operator := one(g, g.schema.Types["JSONOperator"].EnumValues).Name
+	values := []any{80, 9.5, 1.1, "80", "fast", nil, []any{"fast"}, []any{80, "80"}, map[string]any{"memory": 80}, true}
+	condition := map[string]any{"operator": operator, "path": one(g, []any{[]any{"gpu"}, []any{"gpu", "memory"}, []any{"gpu", "memory"}, []any{"gpu", "tags"}, []any{"gpu", "tags", "0"},
+		[]any{"gpu", "memory", "-1"}, []any{"hour"}, []any{"1"}, []any{"' OR true --"}, []any{}})}
+	switch {
+	case operator == "EXISTS":
+		condition["value"] = g.chance(50)
+	case operator == "IN" && g.chance(90):
+		condition["value"] = []any{one(g, values), one(g, values)}
+	default:
+		condition["value"] = one(g, values)
+	}
+	return condition
 }

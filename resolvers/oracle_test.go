@@ -90,9 +90,43 @@ func (o *oracle) User() graph.UserResolver   { return oracleUser{o, oracleMeasur
 func (o *oracle) Thread() graph.ThreadResolver {
 	return oracleThread{o, oracleMeasured[*models.Thread]{o}}
 }
-func (o *oracle) Message() graph.MessageResolver                 { return oracleMessage{o} }
-func (o *oracle) Run() graph.RunResolver                         { return oracleRun{o, oracleMeasured[*models.Run]{o}} }
-func (o *oracle) Mutation() graph.MutationResolver               { return nil }
+func (o *oracle) Message() graph.MessageResolver   { return oracleMessage{o} }
+func (o *oracle) Run() graph.RunResolver           { return oracleRun{o, oracleMeasured[*models.Run]{o}} }
+func (o *oracle) Mutation() graph.MutationResolver { return nil }
+func (o *oracle) reference(ctx context.Context, id uuid.UUID) *models.Reference {
+	reference, _ := find(o.references, func(r *models.Reference) bool { return r.DatabaseID == id && sees(ctx, r.UserID) })
+	return reference
+}
+
+func (o *oracle) supplyItem(ctx context.Context, id uuid.UUID) *models.SupplyItem {
+	item, _ := find(o.supplyItems, func(s *models.SupplyItem) bool {
+		return s.DatabaseID == id && (s.UserID == nil || sees(ctx, *s.UserID))
+	})
+	return item
+}
+
+func (o *oracle) apiKey(ctx context.Context, id uuid.UUID) *models.APIKey {
+	apiKey, _ := find(o.apiKeys, func(k *models.APIKey) bool { return k.DatabaseID == id && sees(ctx, k.UserID) })
+	return apiKey
+}
+
+func (o *oracle) auditLog(ctx context.Context, id int64) *models.AuditLog {
+	log, _ := find(o.auditLogs, func(l *models.AuditLog) bool { return l.DatabaseID == id && seesOf(ctx, l.UserID) })
+	return log
+}
+
+// seesOf is sees for rows that may be nobody's, which superusers see.
+func seesOf(ctx context.Context, userID *int) bool {
+	if userID == nil {
+		return sees(ctx, 0)
+	}
+	return sees(ctx, *userID)
+}
+
+func (o *oracle) Reference() graph.ReferenceResolver             { return oracleReference{o} }
+func (o *oracle) SupplyItem() graph.SupplyItemResolver           { return oracleSupplyItem{o} }
+func (o *oracle) ApiKey() graph.ApiKeyResolver                   { return oracleAPIKey{o} }
+func (o *oracle) AuditLog() graph.AuditLogResolver               { return oracleAuditLog{o} }
 func (o *oracle) Subscription() graph.SubscriptionResolver       { return nil } // operations of these tests are queries
 func (o *oracle) RunStatusChange() graph.RunStatusChangeResolver { return nil }
 func (o *oracle) MessageAddition() graph.MessageAdditionResolver { return nil }
@@ -117,6 +151,11 @@ type (
 
 	oracleTransition struct{ *oracle }
 	oracleActivity   struct{ *oracle }
+
+	oracleReference  struct{ *oracle }
+	oracleSupplyItem struct{ *oracle }
+	oracleAPIKey     struct{ *oracle }
+	oracleAuditLog   struct{ *oracle }
 )
 
 func (o oracleQuery) Viewer(ctx context.Context) (*models.User, error) {
@@ -195,6 +234,22 @@ func (o *oracle) any(ctx context.Context, id models.GlobalID) (models.Node, erro
 		}
 		if w != nil {
 			return w, nil
+		}
+	case models.KindReference:
+		if r := o.reference(ctx, uuid.MustParse(id.Key)); r != nil {
+			return r, nil
+		}
+	case models.KindSupplyItem:
+		if s := o.supplyItem(ctx, uuid.MustParse(id.Key)); s != nil {
+			return s, nil
+		}
+	case models.KindAPIKey:
+		if k := o.apiKey(ctx, uuid.MustParse(id.Key)); k != nil {
+			return k, nil
+		}
+	case models.KindAuditLog:
+		if l := o.auditLog(ctx, int64(integer(id))); l != nil {
+			return l, nil
 		}
 	}
 	return nil, models.Errorf(models.NotFound, "no such %s", id.Kind)

@@ -194,6 +194,22 @@ func strangers(d dataset, viewers ...int) map[int]*strings.Replacer {
 				pairs = append(pairs, strconv.Quote(w.ID()), strconv.Quote(absent.ID()))
 			}
 		}
+		for _, reference := range d.references {
+			add(reference.UserID, models.KindReference, reference.ID())
+		}
+		for _, item := range d.supplyItems {
+			if item.UserID != nil { // system items are everybody's
+				add(*item.UserID, models.KindSupplyItem, item.ID())
+			}
+		}
+		for _, apiKey := range d.apiKeys {
+			add(apiKey.UserID, models.KindAPIKey, apiKey.ID())
+		}
+		for _, log := range d.auditLogs {
+			if log.UserID == nil || *log.UserID != viewer {
+				pairs = append(pairs, strconv.Quote(log.ID()), strconv.Quote(models.GlobalID{Kind: models.KindAuditLog, Key: strconv.FormatInt(log.DatabaseID+1<<60, 10)}.String()))
+			}
+		}
 		replacers[viewer] = strings.NewReplacer(pairs...)
 	}
 	return replacers

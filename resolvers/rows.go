@@ -53,3 +53,4 @@ func threadKey(t *models.Thread) uuid.UUID        { return t.DatabaseID }
 func runKey(r *models.Run) uuid.UUID              { return r.DatabaseID }
 func messageKey(m *models.Message) uuid.UUID      { return m.DatabaseID }
 func transitionKey(t *models.RunTransition) int64 { return t.Seq }
+func referenceKey(r *models.Reference) uuid.UUID  { return r.DatabaseID }

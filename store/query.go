@@ -48,7 +48,7 @@ func (t table) columns(selected Fields) string {
 }
 
 // wideOrder is every table's wide fields, in the order in which they are read.
-var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "metadata"}
+var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "embedding", "specifications", "pricing", "availability", "performanceMetrics", "metadata"}
 
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {
@@ -181,4 +181,11 @@ func count[K comparable](ctx context.Context, s *Store, q *statement) (map[K]int
 		counts[key] = n
 	}
 	return counts, translate(ctx, rows.Err())
+}
+
+// number reads one number.
+func (s *Store) number(ctx context.Context, q *statement) (int, error) {
+	var n int
+	err := s.db.DB.QueryRowContext(ctx, q.String(), q.args...).Scan(&n)
+	return n, translate(ctx, err)
 }

@@ -26,9 +26,7 @@ func (s *Store) CountUsers(ctx context.Context, filter *models.UserFilter) (int,
 	q := new(statement)
 	q.WriteString("SELECT count(*) FROM users WHERE true")
 	userFilter(filter)(q)
-	var n int
-	err := s.db.DB.QueryRowContext(ctx, q.String(), q.args...).Scan(&n)
-	return n, translate(ctx, err)
+	return s.number(ctx, q)
 }
 
 func userFilter(f *models.UserFilter) func(*statement) {

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+)
+
+var (
+	references = table{`"references"`,
+		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "embedding IS NOT NULL AS has_embedding", "created_at", "updated_at"},
+		map[string]string{"content": "content", "embedding": "embedding", "metadata": "metadata"}}
+	referencesOfUser = child{references, "user_id", "int"}
+)
+
+// References are those of ids that the viewer may see, in any order.
+func (s *Store) References(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Reference, error) {
+	q := references.byID(ids, "uuid", selected)
+	return query[*models.Reference](ctx, s, q.String(), q.args)
+}
+
+// ReferencesOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
+func (s *Store) ReferencesOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.ReferenceFilter, selected Fields) ([]*models.Reference, error) {
+	q := referencesOfUser.pages(userIDs, page, selected, referenceFilter(filter))
+	return query[*models.Reference](ctx, s, q.String(), q.args)
+}
+
+// CountReferencesOfUsers leaves out users without any.
+func (s *Store) CountReferencesOfUsers(ctx context.Context, userIDs []int, filter *models.ReferenceFilter) (map[int]int, error) {
+	return count[int](ctx, s, referencesOfUser.counts(userIDs, referenceFilter(filter)))
+}
+
+func referenceFilter(f *models.ReferenceFilter) func(*statement) {
+	return func(s *statement) {
+		if f == nil {
+			return
+		}
+		anyOf(s, "type", f.Type)
+		anyOf(s, "mime_type", f.MimeType)
+		if f.HasEmbedding != nil {
+			s.and("(embedding IS NOT NULL)", "=", *f.HasEmbedding, "::boolean")
+		}
+		s.within("created_at", f.CreatedAt)
+		s.within("updated_at", f.UpdatedAt)
+		s.containing("metadata", f.Metadata)
+	}
+}
