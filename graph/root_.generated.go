@@ -35,6 +35,8 @@ type ResolverRoot interface {
 	Run() RunResolver
 	RunStatusChange() RunStatusChangeResolver
 	RunTransition() RunTransitionResolver
+	SearchHit() SearchHitResolver
+	SimilarReference() SimilarReferenceResolver
 	Subscription() SubscriptionResolver
 	SupplyItem() SupplyItemResolver
 	Thread() ThreadResolver
@@ -230,22 +232,24 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		APIKey      func(childComplexity int, id string) int
-		AuditLog    func(childComplexity int, id string) int
-		AuditLogs   func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.AuditLogFilter, orderBy models.AuditLogOrder) int
-		Message     func(childComplexity int, id string) int
-		Node        func(childComplexity int, id string) int
-		Nodes       func(childComplexity int, ids []string) int
-		Platform    func(childComplexity int) int
-		Reference   func(childComplexity int, id string) int
-		Run         func(childComplexity int, id string) int
-		SupplyItem  func(childComplexity int, id string) int
-		SupplyItems func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.SupplyItemFilter, orderBy models.SupplyItemOrder) int
-		Thread      func(childComplexity int, id string) int
-		User        func(childComplexity int, id string) int
-		Users       func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) int
-		Viewer      func(childComplexity int) int
-		Workload    func(childComplexity int, id string) int
+		APIKey            func(childComplexity int, id string) int
+		AuditLog          func(childComplexity int, id string) int
+		AuditLogs         func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.AuditLogFilter, orderBy models.AuditLogOrder) int
+		Message           func(childComplexity int, id string) int
+		Node              func(childComplexity int, id string) int
+		Nodes             func(childComplexity int, ids []string) int
+		Platform          func(childComplexity int) int
+		Reference         func(childComplexity int, id string) int
+		Run               func(childComplexity int, id string) int
+		Search            func(childComplexity int, query string, types []models.SearchType, similarTo *models.SimilarityInput, first *int, after *string) int
+		SimilarReferences func(childComplexity int, to models.SimilarityInput, first int, minScore *float64) int
+		SupplyItem        func(childComplexity int, id string) int
+		SupplyItems       func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.SupplyItemFilter, orderBy models.SupplyItemOrder) int
+		Thread            func(childComplexity int, id string) int
+		User              func(childComplexity int, id string) int
+		Users             func(childComplexity int, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) int
+		Viewer            func(childComplexity int) int
+		Workload          func(childComplexity int, id string) int
 	}
 
 	RecordEventsPayload struct {
@@ -348,6 +352,36 @@ type ComplexityRoot struct {
 	RunTransitionEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	SearchConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	SearchEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	SearchHit struct {
+		Message   func(childComplexity int) int
+		Reference func(childComplexity int) int
+		Score     func(childComplexity int) int
+		Snippet   func(childComplexity int) int
+		Thread    func(childComplexity int) int
+		Type      func(childComplexity int) int
+	}
+
+	SimilarReference struct {
+		Reference func(childComplexity int) int
+		Score     func(childComplexity int) int
+	}
+
+	SnippetPart struct {
+		Matches func(childComplexity int) int
+		Text    func(childComplexity int) int
 	}
 
 	Subscription struct {
@@ -1443,6 +1477,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Run(childComplexity, args["id"].(string)), true
+	case "Query.search":
+		if e.ComplexityRoot.Query.Search == nil {
+			break
+		}
+
+		args, err := ec.field_Query_search_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Search(childComplexity, args["query"].(string), args["types"].([]models.SearchType), args["similarTo"].(*models.SimilarityInput), args["first"].(*int), args["after"].(*string)), true
+	case "Query.similarReferences":
+		if e.ComplexityRoot.Query.SimilarReferences == nil {
+			break
+		}
+
+		args, err := ec.field_Query_similarReferences_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.SimilarReferences(childComplexity, args["to"].(models.SimilarityInput), args["first"].(int), args["minScore"].(*float64)), true
 	case "Query.supplyItem":
 		if e.ComplexityRoot.Query.SupplyItem == nil {
 			break
@@ -1985,6 +2041,101 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RunTransitionEdge.Node(childComplexity), true
+
+	case "SearchConnection.edges":
+		if e.ComplexityRoot.SearchConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchConnection.Edges(childComplexity), true
+	case "SearchConnection.nodes":
+		if e.ComplexityRoot.SearchConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchConnection.Nodes(childComplexity), true
+	case "SearchConnection.pageInfo":
+		if e.ComplexityRoot.SearchConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchConnection.PageInfo(childComplexity), true
+
+	case "SearchEdge.cursor":
+		if e.ComplexityRoot.SearchEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchEdge.Cursor(childComplexity), true
+	case "SearchEdge.node":
+		if e.ComplexityRoot.SearchEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchEdge.Node(childComplexity), true
+
+	case "SearchHit.message":
+		if e.ComplexityRoot.SearchHit.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchHit.Message(childComplexity), true
+	case "SearchHit.reference":
+		if e.ComplexityRoot.SearchHit.Reference == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchHit.Reference(childComplexity), true
+	case "SearchHit.score":
+		if e.ComplexityRoot.SearchHit.Score == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchHit.Score(childComplexity), true
+	case "SearchHit.snippet":
+		if e.ComplexityRoot.SearchHit.Snippet == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchHit.Snippet(childComplexity), true
+	case "SearchHit.thread":
+		if e.ComplexityRoot.SearchHit.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchHit.Thread(childComplexity), true
+	case "SearchHit.type":
+		if e.ComplexityRoot.SearchHit.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SearchHit.Type(childComplexity), true
+
+	case "SimilarReference.reference":
+		if e.ComplexityRoot.SimilarReference.Reference == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SimilarReference.Reference(childComplexity), true
+	case "SimilarReference.score":
+		if e.ComplexityRoot.SimilarReference.Score == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SimilarReference.Score(childComplexity), true
+
+	case "SnippetPart.matches":
+		if e.ComplexityRoot.SnippetPart.Matches == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SnippetPart.Matches(childComplexity), true
+	case "SnippetPart.text":
+		if e.ComplexityRoot.SnippetPart.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SnippetPart.Text(childComplexity), true
 
 	case "Subscription.messageAdded":
 		if e.ComplexityRoot.Subscription.MessageAdded == nil {
@@ -3026,6 +3177,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("ReferenceOrder", ec.unmarshalInputReferenceOrder),
 			graphql.NewInputUnmarshaler("RunFilter", ec.unmarshalInputRunFilter),
 			graphql.NewInputUnmarshaler("RunOrder", ec.unmarshalInputRunOrder),
+			graphql.NewInputUnmarshaler("SimilarityInput", ec.unmarshalInputSimilarityInput),
 			graphql.NewInputUnmarshaler("SupplyItemFilter", ec.unmarshalInputSupplyItemFilter),
 			graphql.NewInputUnmarshaler("SupplyItemOrder", ec.unmarshalInputSupplyItemOrder),
 			graphql.NewInputUnmarshaler("ThreadFilter", ec.unmarshalInputThreadFilter),
@@ -3127,7 +3279,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "reference.graphqls" "run.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
+//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "reference.graphqls" "run.graphqls" "search.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -3247,6 +3399,7 @@ scalar BigInt
 	{Name: "metric.graphqls", Input: sourceData("metric.graphqls"), BuiltIn: false},
 	{Name: "reference.graphqls", Input: sourceData("reference.graphqls"), BuiltIn: false},
 	{Name: "run.graphqls", Input: sourceData("run.graphqls"), BuiltIn: false},
+	{Name: "search.graphqls", Input: sourceData("search.graphqls"), BuiltIn: false},
 	{Name: "supply_item.graphqls", Input: sourceData("supply_item.graphqls"), BuiltIn: false},
 	{Name: "thread.graphqls", Input: sourceData("thread.graphqls"), BuiltIn: false},
 	{Name: "user.graphqls", Input: sourceData("user.graphqls"), BuiltIn: false},
@@ -3813,6 +3966,66 @@ func (ec *executionContext) childFields_RunTransitionEdge(ctx context.Context, f
 		return ec.fieldContext_RunTransitionEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RunTransitionEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SearchConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_SearchConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_SearchConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_SearchConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SearchConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_SearchEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_SearchEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_SearchEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SearchEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SearchHit(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_SearchHit_type(ctx, field)
+	case "score":
+		return ec.fieldContext_SearchHit_score(ctx, field)
+	case "snippet":
+		return ec.fieldContext_SearchHit_snippet(ctx, field)
+	case "thread":
+		return ec.fieldContext_SearchHit_thread(ctx, field)
+	case "message":
+		return ec.fieldContext_SearchHit_message(ctx, field)
+	case "reference":
+		return ec.fieldContext_SearchHit_reference(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SearchHit", field.Name)
+}
+
+func (ec *executionContext) childFields_SimilarReference(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "score":
+		return ec.fieldContext_SimilarReference_score(ctx, field)
+	case "reference":
+		return ec.fieldContext_SimilarReference_reference(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SimilarReference", field.Name)
+}
+
+func (ec *executionContext) childFields_SnippetPart(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "text":
+		return ec.fieldContext_SnippetPart_text(ctx, field)
+	case "matches":
+		return ec.fieldContext_SnippetPart_matches(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SnippetPart", field.Name)
 }
 
 func (ec *executionContext) childFields_SupplyItem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

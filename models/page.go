@@ -32,6 +32,7 @@ const (
 	Integer   ColumnType = "integer"
 	Bigint    ColumnType = "bigint"
 	UUID      ColumnType = "uuid"
+	Number    ColumnType = "double precision"
 
 	WorkloadKey ColumnType = "workload"
 	ActivityKey ColumnType = "activity"
@@ -131,6 +132,8 @@ func (t ColumnType) accepts(value string) bool {
 		_, err = strconv.ParseInt(value, 10, 32)
 	case Bigint:
 		_, err = strconv.ParseInt(value, 10, 64)
+	case Number:
+		_, err = strconv.ParseFloat(value, 64)
 	case UUID:
 		_, err = uuid.Parse(value)
 	case WorkloadKey:

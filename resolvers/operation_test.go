@@ -137,7 +137,7 @@ func (g *generator) selection(def *ast.Definition, depth int) string {
 	var parts []string
 	var fields ast.FieldList
 	for _, field := range def.Fields {
-		if !strings.HasPrefix(field.Name, "__") && (depth > 0 || !g.composite(field.Type)) && !percentile(field.Name) && (g.measuring || !g.measured(def, field)) {
+		if !strings.HasPrefix(field.Name, "__") && (depth > 0 || !g.composite(field.Type)) && !percentile(field.Name) && !searching(field.Name) && (g.measuring || !g.measured(def, field)) {
 			fields = append(fields, field)
 		}
 	}
@@ -170,6 +170,9 @@ func (g *generator) measured(def *ast.Definition, field *ast.FieldDefinition) bo
 
 // percentile fields are estimates; they have a test of their own.
 func percentile(name string) bool { return len(name) == 3 && name[0] == 'p' }
+
+// searching fields are ranked by the database; they have tests of their own.
+func searching(name string) bool { return name == "search" || name == "similarReferences" }
 
 // fragment spreads a fragment: a new one, or one that stands elsewhere too.
 func (g *generator) fragment(def *ast.Definition, depth int) string {

@@ -220,3 +220,11 @@ func containsJSON(whole, part any) bool {
 		return reflect.DeepEqual(whole, part)
 	}
 }
+
+func (o oracleQuery) Search(context.Context, string, []models.SearchType, *models.SimilarityInput, *int, *string) (*models.SearchConnection, error) {
+	panic("searches have tests of their own")
+}
+
+func (o oracleQuery) SimilarReferences(context.Context, models.SimilarityInput, int, *float64) ([]*models.SimilarReference, error) {
+	panic("searches have tests of their own")
+}

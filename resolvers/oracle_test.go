@@ -123,15 +123,17 @@ func seesOf(ctx context.Context, userID *int) bool {
 	return sees(ctx, *userID)
 }
 
-func (o *oracle) Reference() graph.ReferenceResolver             { return oracleReference{o} }
-func (o *oracle) SupplyItem() graph.SupplyItemResolver           { return oracleSupplyItem{o} }
-func (o *oracle) ApiKey() graph.ApiKeyResolver                   { return oracleAPIKey{o} }
-func (o *oracle) AuditLog() graph.AuditLogResolver               { return oracleAuditLog{o} }
-func (o *oracle) Subscription() graph.SubscriptionResolver       { return nil } // operations of these tests are queries
-func (o *oracle) RunStatusChange() graph.RunStatusChangeResolver { return nil }
-func (o *oracle) MessageAddition() graph.MessageAdditionResolver { return nil }
-func (o *oracle) RunTransition() graph.RunTransitionResolver     { return oracleTransition{o} }
-func (o *oracle) ThreadActivity() graph.ThreadActivityResolver   { return oracleActivity{o} }
+func (o *oracle) Reference() graph.ReferenceResolver               { return oracleReference{o} }
+func (o *oracle) SupplyItem() graph.SupplyItemResolver             { return oracleSupplyItem{o} }
+func (o *oracle) ApiKey() graph.ApiKeyResolver                     { return oracleAPIKey{o} }
+func (o *oracle) AuditLog() graph.AuditLogResolver                 { return oracleAuditLog{o} }
+func (o *oracle) SearchHit() graph.SearchHitResolver               { return nil } // searches have tests of their own
+func (o *oracle) SimilarReference() graph.SimilarReferenceResolver { return nil }
+func (o *oracle) Subscription() graph.SubscriptionResolver         { return nil } // operations of these tests are queries
+func (o *oracle) RunStatusChange() graph.RunStatusChangeResolver   { return nil }
+func (o *oracle) MessageAddition() graph.MessageAdditionResolver   { return nil }
+func (o *oracle) RunTransition() graph.RunTransitionResolver       { return oracleTransition{o} }
+func (o *oracle) ThreadActivity() graph.ThreadActivityResolver     { return oracleActivity{o} }
 
 type (
 	oracleQuery   struct{ *oracle }

@@ -1,6 +1,7 @@
 package resolvers
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -17,6 +18,9 @@ func selected(ctx context.Context) store.Fields {
 	return selectedOf(ctx, field.Selections, field.Definition.Type.Name())
 }
 
+// nodeTypes are the connections whose nodes are named otherwise.
+var nodeTypes = map[string]string{"SearchConnection": "SearchHit"}
+
 // selectedOf is the same for an object of a type that the field's own type does not tell.
 func selectedOf(ctx context.Context, selections ast.SelectionSet, typeName string) store.Fields {
 	operation := graphql.GetOperationContext(ctx)
@@ -28,14 +32,15 @@ func selectedOf(ctx context.Context, selections ast.SelectionSet, typeName strin
 		}
 		return fields
 	}
+	of := cmp.Or(nodeTypes[typeName], node)
 	for _, field := range graphql.CollectFields(operation, selections, []string{typeName}) {
 		switch field.Name {
 		case "nodes":
-			fields = append(fields, selectedOf(ctx, field.Selections, node)...)
+			fields = append(fields, selectedOf(ctx, field.Selections, of)...)
 		case "edges":
 			for _, inner := range graphql.CollectFields(operation, field.Selections, []string{node + "Edge"}) {
 				if inner.Name == "node" {
-					fields = append(fields, selectedOf(ctx, inner.Selections, node)...)
+					fields = append(fields, selectedOf(ctx, inner.Selections, of)...)
 				}
 			}
 		}

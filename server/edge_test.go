@@ -231,3 +231,21 @@ func (nothingAtAll) User(context.Context, string) (*models.User, error)         
 func (nothingAtAll) Users(context.Context, *int, *string, *int, *string, *models.UserFilter, models.UserOrder) (*models.UserConnection, error) {
 	return nil, nil
 }
+func (nothingAtAll) Reference(context.Context, string) (*models.Reference, error) { return nil, nil }
+func (nothingAtAll) SupplyItem(context.Context, string) (*models.SupplyItem, error) {
+	return nil, nil
+}
+func (nothingAtAll) SupplyItems(context.Context, *int, *string, *int, *string, *models.SupplyItemFilter, models.SupplyItemOrder) (*models.SupplyItemConnection, error) {
+	return nil, nil
+}
+func (nothingAtAll) APIKey(context.Context, string) (*models.APIKey, error)     { return nil, nil }
+func (nothingAtAll) AuditLog(context.Context, string) (*models.AuditLog, error) { return nil, nil }
+func (nothingAtAll) AuditLogs(context.Context, *int, *string, *int, *string, *models.AuditLogFilter, models.AuditLogOrder) (*models.AuditLogConnection, error) {
+	return nil, nil
+}
+func (nothingAtAll) Search(context.Context, string, []models.SearchType, *models.SimilarityInput, *int, *string) (*models.SearchConnection, error) {
+	return nil, nil
+}
+func (nothingAtAll) SimilarReferences(context.Context, models.SimilarityInput, int, *float64) ([]*models.SimilarReference, error) {
+	return nil, nil
+}
