@@ -1,0 +1,320 @@
+// Package search_test measures what search promises: full text over a million messages, and similarity over 200,000 embeddings with its recall,
+// each as netra_app through the whole server.
+package search_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/internal/testdb"
+	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/resolvers"
+	"github.com/netra-ai/netra/server"
+	"github.com/netra-ai/netra/store"
+)
+
+// tenants are users, of whom the first has half of everything.
+const tenants = 100
+
+// people and their threads; words follow Zipf's law over a vocabulary of 30,000, about 50 in each message.
+const people = `
+	INSERT INTO users (id, email) SELECT n, 'user' || n || '@example.com' FROM generate_series(1, 100) n;
+	INSERT INTO threads (id, user_id, title, created_at) SELECT md5('thread' || n)::uuid, CASE WHEN n % 2 = 0 THEN 1 ELSE 2 + n / 2 % 99 END, 'thread ' || n, now() - n * interval '1 minute'
+		FROM generate_series(0, 9999) n;`
+
+const written = `
+	SELECT setseed(0.5);
+	INSERT INTO messages (thread_id, user_id, role, content, created_at)
+	SELECT md5('thread' || n % 10000)::uuid, CASE WHEN n % 2 = 0 THEN 1 ELSE 2 + n % 10000 / 2 % 99 END, 'user',
+		(SELECT string_agg('w' || translate(floor(exp(random() * ln(30000)))::int::text, '0123456789', 'abcdeghijk'), ' ') FROM generate_series(1, 40 + n % 20)),
+		timestamptz '2026-01-01' + n * interval '1 second' FROM generate_series(0, 999999) n;`
+
+// word is one of the vocabulary: 1 is in nearly every message, 30,000 in one of 6,000.
+func word(n int) string {
+	var text []byte
+	for _, digit := range fmt.Sprint(n) {
+		text = append(text, "abcdeghijk"[digit-'0'])
+	}
+	return "w" + string(text)
+}
+
+func BenchmarkFullText(b *testing.B) {
+	db := testdb.New(b)
+	owner := db.Owner(b)
+	execute(b, owner, people)
+	rebuilt(b, owner, "messages", func() {
+		execute(b, owner, "ALTER TABLE messages DISABLE TRIGGER USER; "+written+" ALTER TABLE messages ENABLE TRIGGER USER")
+	})
+	execute(b, owner, "VACUUM ANALYZE messages, threads")
+	api := open(b, db)
+	const query = `query($q: String!) { search(query: $q, types: [MESSAGE], first: 20) { nodes { score snippet { text matches } message { content thread { title } } } } }`
+	shapes := map[string]func(r *rand.Rand) string{
+		"rare":     func(r *rand.Rand) string { return word(3000 + r.IntN(27000)) },
+		"middling": func(r *rand.Rand) string { return word(30 + r.IntN(1000)) },
+		"common":   func(r *rand.Rand) string { return word(1 + r.IntN(10)) },
+		"three-words": func(r *rand.Rand) string {
+			return word(1+r.IntN(5)) + " " + word(5+r.IntN(50)) + " " + word(50+r.IntN(500))
+		},
+		"two-of-three": func(r *rand.Rand) string {
+			return word(300+r.IntN(3000)) + " or " + word(3000+r.IntN(9000)) + " -" + word(2)
+		},
+		"phrase": func(r *rand.Rand) string { return `"` + word(1+r.IntN(5)) + " " + word(1+r.IntN(40)) + `"` },
+	}
+	names := []string{"rare", "middling", "common", "three-words", "two-of-three", "phrase"}
+	for _, user := range []int{1, 7} {
+		all := []time.Duration{}
+		r := rand.New(rand.NewPCG(1, uint64(user)))
+		took := map[string][]time.Duration{}
+		for range 5 * len(names) { // warm
+			api.ask(b, user, query, map[string]any{"q": shapes[names[r.IntN(len(names))]](r)})
+		}
+		for range 40 {
+			for _, name := range names {
+				t, _ := api.ask(b, user, query, map[string]any{"q": shapes[name](r)})
+				took[name], all = append(took[name], t), append(all, t)
+			}
+		}
+		for _, name := range names {
+			b.Logf("user %d, %s: p50 %v, p95 %v", user, name, percentile(took[name], 50), percentile(took[name], 95))
+		}
+		b.ReportMetric(float64(percentile(all, 50).Microseconds())/1000, fmt.Sprintf("user%d-p50-ms", user))
+		b.ReportMetric(float64(percentile(all, 95).Microseconds())/1000, fmt.Sprintf("user%d-p95-ms", user))
+	}
+	explain(b, db, "search_documents('"+word(3)+"', '{message}', 500)")
+}
+
+func BenchmarkSimilarity(b *testing.B) {
+	db := testdb.New(b)
+	owner := db.Owner(b)
+	execute(b, owner, people)
+	rebuilt(b, owner, `"references"`, func() { embed(b, db.OwnerURL, 200_000) })
+	execute(b, owner, `VACUUM ANALYZE "references"`)
+	var size string
+	require.NoError(b, owner.QueryRowContext(b.Context(), "SELECT pg_size_pretty(pg_relation_size('idx_references_embedding'))").Scan(&size))
+	b.Logf("the index has %s", size)
+	api := open(b, db)
+	const query = `query($to: SimilarityInput!) { similarReferences(to: $to, first: 10) { score reference { databaseId name } } }`
+	for _, user := range []int{1, 7} {
+		var all []time.Duration
+		right, probes := 0, 0
+		rows, err := owner.QueryContext(b.Context(), `SELECT id FROM "references" WHERE user_id = $1 ORDER BY md5(id::text) LIMIT 60`, user)
+		require.NoError(b, err)
+		var ids []string
+		for rows.Next() {
+			var id string
+			require.NoError(b, rows.Scan(&id))
+			ids = append(ids, id)
+		}
+		require.NoError(b, rows.Err())
+		to := func(id string) map[string]any {
+			return map[string]any{"to": map[string]any{"referenceId": models.GlobalID{Kind: models.KindReference, Key: id}.String()}}
+		}
+		for _, id := range ids[:20] { // warm, and compared with the exact answer
+			_, answer := api.ask(b, user, query, to(id))
+			var exact []byte
+			require.NoError(b, owner.QueryRowContext(b.Context(), `SELECT json_agg(id) FROM (SELECT id FROM "references" WHERE user_id = $1 AND id <> $2
+				ORDER BY embedding <=> (SELECT embedding FROM "references" WHERE id = $2) LIMIT 10) nearest`, user, id).Scan(&exact))
+			var nearest []string
+			require.NoError(b, json.Unmarshal(exact, &nearest))
+			for _, similar := range answer.Data.SimilarReferences {
+				if slices.Contains(nearest, similar.Reference.DatabaseID) {
+					right++
+				}
+			}
+			probes += 10
+		}
+		for range 5 {
+			for _, id := range ids {
+				took, _ := api.ask(b, user, query, to(id))
+				all = append(all, took)
+			}
+		}
+		b.ReportMetric(float64(right)/float64(probes), fmt.Sprintf("user%d-recall@10", user))
+		b.ReportMetric(float64(percentile(all, 50).Microseconds())/1000, fmt.Sprintf("user%d-p50-ms", user))
+		b.ReportMetric(float64(percentile(all, 95).Microseconds())/1000, fmt.Sprintf("user%d-p95-ms", user))
+	}
+}
+
+// embed loads n embeddings as texts have them: points of a thousand clusters in 48 dimensions, seen in 1536 with noise.
+func embed(b *testing.B, ownerURL string, n int) {
+	const latent, clusters = 48, 1000
+	r := rand.New(rand.NewPCG(1, 2))
+	normal := func(n int) []float32 {
+		list := make([]float32, n)
+		for i := range list {
+			list[i] = float32(r.NormFloat64())
+		}
+		return list
+	}
+	view, centres := normal(latent*models.EmbeddingDimensions), normal(clusters*latent)
+	reader, writer := io.Pipe()
+	go func() {
+		out := bufio.NewWriterSize(writer, 1<<20)
+		put := func(value any) { _ = binary.Write(out, binary.BigEndian, value) } // a broken pipe ends COPY, which tells
+		_, _ = out.WriteString("PGCOPY\n\xff\r\n\x00")
+		put([2]int32{})
+		for i := range n {
+			user := int32(1)
+			if i%2 == 1 {
+				user = int32(2 + i/2%(tenants-1))
+			}
+			point, centre := normal(latent), r.IntN(clusters)*latent
+			vector := normal(models.EmbeddingDimensions)
+			var squares float64
+			for d := range vector {
+				vector[d] *= 3.5
+			}
+			for j := range point {
+				z := centres[centre+j] + 0.5*point[j]
+				for d, along := range view[j*models.EmbeddingDimensions : (j+1)*models.EmbeddingDimensions] {
+					vector[d] += z * along
+				}
+			}
+			for _, x := range vector {
+				squares += float64(x) * float64(x)
+			}
+			length := float32(math.Sqrt(squares))
+			for d := range vector {
+				vector[d] /= length
+			}
+			put(int16(4))
+			put([2]int32{4, user})
+			put(int32(len("reference")))
+			_, _ = out.WriteString("reference")
+			put(int32(len("document")))
+			_, _ = out.WriteString("document")
+			put(int32(4 + 4*len(vector)))
+			put([2]int16{int16(len(vector)), 0})
+			put(vector)
+		}
+		put(int16(-1))
+		_ = writer.CloseWithError(out.Flush())
+	}()
+	conn, err := pgx.Connect(b.Context(), ownerURL)
+	require.NoError(b, err)
+	defer conn.Close(context.WithoutCancel(b.Context()))
+	_, err = conn.PgConn().CopyFrom(b.Context(), reader, `COPY "references" (user_id, name, type, embedding) FROM STDIN (FORMAT binary)`)
+	require.NoError(b, err)
+}
+
+// rebuilt drops a table's indexes of search, loads, and builds them again, as one does with a million rows.
+func rebuilt(b *testing.B, owner *sql.DB, table string, load func()) {
+	rows, err := owner.QueryContext(b.Context(), `SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = relam
+		WHERE indrelid = $1::text::regclass AND amname IN ('gin', 'hnsw')`, table)
+	require.NoError(b, err)
+	indexes := map[string]string{}
+	for rows.Next() {
+		var name, definition string
+		require.NoError(b, rows.Scan(&name, &definition))
+		indexes[name] = definition
+	}
+	require.NoError(b, rows.Err())
+	for name := range indexes {
+		execute(b, owner, "DROP INDEX "+name)
+	}
+	began := time.Now()
+	load()
+	b.Logf("loading took %v", time.Since(began))
+	for name, definition := range indexes {
+		began := time.Now()
+		execute(b, owner, definition)
+		b.Logf("building %s took %v", name, time.Since(began))
+	}
+}
+
+func execute(b *testing.B, db *sql.DB, statements string) {
+	_, err := db.ExecContext(b.Context(), statements)
+	require.NoError(b, err)
+}
+
+// explain logs the plan of what a function asks inside.
+func explain(b *testing.B, db *testdb.DB, call string) {
+	conn, err := db.App(b).Conn(b.Context())
+	require.NoError(b, err)
+	defer conn.Close()
+	_, err = conn.ExecContext(b.Context(), "SELECT set_config('netra.user_id', '1', false)")
+	require.NoError(b, err)
+	rows, err := conn.QueryContext(b.Context(), "EXPLAIN (ANALYZE, BUFFERS) SELECT * FROM "+call)
+	require.NoError(b, err)
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		require.NoError(b, rows.Scan(&line))
+		b.Log(line)
+	}
+	require.NoError(b, rows.Err())
+}
+
+func percentile(times []time.Duration, p int) time.Duration {
+	times = slices.Clone(times)
+	slices.Sort(times)
+	return times[(len(times)-1)*p/100]
+}
+
+type api struct {
+	handler http.Handler
+	tokens  map[int]string
+}
+
+func open(b *testing.B, db *testdb.DB) *api {
+	s, err := store.Open(store.Config{URL: db.AppURL})
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = s.Close() })
+	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL})
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = a.Close() })
+	secret := []byte("a secret of a benchmark, long enough for it")
+	edge, err := server.New(server.Config{
+		Resolvers:    &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)},
+		Authenticate: s.Viewer, Secret: secret,
+	})
+	require.NoError(b, err)
+	tokens := map[int]string{}
+	for _, user := range []int{1, 7} {
+		tokens[user], err = server.NewToken(secret, user, 5*time.Hour)
+		require.NoError(b, err)
+	}
+	return &api{edge.Handler(), tokens}
+}
+
+type answer struct {
+	Data struct {
+		Search            *struct{}
+		SimilarReferences []struct{ Reference struct{ DatabaseID string } }
+	}
+}
+
+// ask runs an operation through the whole server and returns how long it took.
+func (a *api) ask(b *testing.B, user int, query string, variables map[string]any) (time.Duration, answer) {
+	body, err := json.Marshal(map[string]any{"query": query, "variables": variables})
+	require.NoError(b, err)
+	request := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/graphql", bytes.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+a.tokens[user])
+	response := httptest.NewRecorder()
+	began := time.Now()
+	a.handler.ServeHTTP(response, request)
+	took := time.Since(began)
+	require.NotContains(b, response.Body.String(), `"errors"`)
+	var got answer
+	require.NoError(b, json.Unmarshal(response.Body.Bytes(), &got))
+	return took, got
+}
