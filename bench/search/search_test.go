@@ -318,3 +318,31 @@ func (a *api) ask(b *testing.B, user int, query string, variables map[string]any
 	require.NoError(b, json.Unmarshal(response.Body.Bytes(), &got))
 	return took, got
 }
+
+func BenchmarkSupplyFilters(b *testing.B) {
+	db := testdb.New(b)
+	owner := db.Owner(b)
+	execute(b, owner, people)
+	execute(b, owner, `INSERT INTO supply_catalog (user_id, name, category, specifications, created_at) SELECT CASE WHEN n % 2 = 1 THEN n % 100 END, 'item ' || n, 'compute',
+		jsonb_build_object('half', n / 2 % 2 = 0, 'gpu', jsonb_build_object('model', 'model ' || n / 2 % 10000, 'memory', n)), timestamptz '2026-01-01' + n * interval '1 second' FROM generate_series(1, 200000) n`)
+	execute(b, owner, "VACUUM ANALYZE supply_catalog")
+	api := open(b, db)
+	const query = `query($c: [JSONCondition!]) { supplyItems(filter: {specifications: $c}) { nodes { name specifications } } }`
+	condition := func(operator string, value any, path ...string) map[string]any {
+		return map[string]any{"c": []any{map[string]any{"path": path, "operator": operator, "value": value}}}
+	}
+	for name, variables := range map[string]map[string]any{
+		"ten-of-200000":  condition("EQ", "model 77", "gpu", "model"),
+		"any-of-three":   condition("IN", []string{"model 1", "model 2", "model 3"}, "gpu", "model"),
+		"every-second":   condition("EQ", true, "half"),
+		"at-least":       condition("GE", 100_000, "gpu", "memory"),
+		"at-most-at-end": condition("LE", 20, "gpu", "memory"),
+	} {
+		var all []time.Duration
+		for range 40 {
+			took, _ := api.ask(b, 7, query, variables)
+			all = append(all, took)
+		}
+		b.ReportMetric(float64(percentile(all[10:], 95).Microseconds())/1000, name+"-p95-ms")
+	}
+}
