@@ -213,6 +213,29 @@ func (ec *executionContext) fieldContext_ApiKey_metadata(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("ApiKey", field, false, false, "JSON")
 }
 
+func (ec *executionContext) _ApiKey_permissions(ctx context.Context, field graphql.CollectedField, obj *models.APIKey) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ApiKey_permissions(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Permissions, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []models.Permission) graphql.Marshaler {
+			return ec.marshalNApiKeyPermission2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermissionᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ApiKey_permissions(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ApiKey", field, false, false, "ApiKeyPermission")
+}
+
 func (ec *executionContext) _ApiKey_user(ctx context.Context, field graphql.CollectedField, obj *models.APIKey) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -591,6 +614,11 @@ func (ec *executionContext) _ApiKey(ctx context.Context, sel ast.SelectionSet, o
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "permissions":
+			out.Values[i] = ec._ApiKey_permissions(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		case "user":
 			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
 				true, false,
@@ -766,6 +794,46 @@ func (ec *executionContext) unmarshalNApiKeyOrderField2githubᚗcomᚋnetraᚑai
 
 func (ec *executionContext) marshalNApiKeyOrderField2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐAPIKeyOrderField(ctx context.Context, sel ast.SelectionSet, v models.APIKeyOrderField) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) unmarshalNApiKeyPermission2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermission(ctx context.Context, v any) (models.Permission, error) {
+	var res models.Permission
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNApiKeyPermission2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermission(ctx context.Context, sel ast.SelectionSet, v models.Permission) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) unmarshalNApiKeyPermission2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermissionᚄ(ctx context.Context, v any) ([]models.Permission, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]models.Permission, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNApiKeyPermission2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermission(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalNApiKeyPermission2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermissionᚄ(ctx context.Context, sel ast.SelectionSet, v []models.Permission) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNApiKeyPermission2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐPermission(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalOApiKey2ᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐAPIKey(ctx context.Context, sel ast.SelectionSet, v *models.APIKey) graphql.Marshaler {

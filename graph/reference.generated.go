@@ -328,6 +328,29 @@ func (ec *executionContext) fieldContext_Reference_metadata(_ context.Context, f
 	return graphql.NewScalarFieldContext("Reference", field, false, false, "JSON")
 }
 
+func (ec *executionContext) _Reference_version(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, false, false, "Int")
+}
+
 func (ec *executionContext) _Reference_user(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -750,6 +773,11 @@ func (ec *executionContext) _Reference(ctx context.Context, sel ast.SelectionSet
 		case "metadata":
 			out.Values[i] = ec._Reference_metadata(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "version":
+			out.Values[i] = ec._Reference_version(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "user":

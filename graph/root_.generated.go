@@ -64,15 +64,16 @@ type ComplexityRoot struct {
 	}
 
 	ApiKey struct {
-		CreatedAt  func(childComplexity int) int
-		DatabaseID func(childComplexity int) int
-		ExpiresAt  func(childComplexity int) int
-		ID         func(childComplexity int) int
-		IsActive   func(childComplexity int) int
-		LastUsedAt func(childComplexity int) int
-		Metadata   func(childComplexity int) int
-		Name       func(childComplexity int) int
-		User       func(childComplexity int) int
+		CreatedAt   func(childComplexity int) int
+		DatabaseID  func(childComplexity int) int
+		ExpiresAt   func(childComplexity int) int
+		ID          func(childComplexity int) int
+		IsActive    func(childComplexity int) int
+		LastUsedAt  func(childComplexity int) int
+		Metadata    func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Permissions func(childComplexity int) int
+		User        func(childComplexity int) int
 	}
 
 	ApiKeyConnection struct {
@@ -272,6 +273,7 @@ type ComplexityRoot struct {
 		Type         func(childComplexity int) int
 		UpdatedAt    func(childComplexity int) int
 		User         func(childComplexity int) int
+		Version      func(childComplexity int) int
 	}
 
 	ReferenceConnection struct {
@@ -405,6 +407,7 @@ type ComplexityRoot struct {
 		Specifications     func(childComplexity int) int
 		UpdatedAt          func(childComplexity int) int
 		User               func(childComplexity int) int
+		Version            func(childComplexity int) int
 	}
 
 	SupplyItemConnection struct {
@@ -439,6 +442,7 @@ type ComplexityRoot struct {
 		UpdatedAt       func(childComplexity int) int
 		Usage           func(childComplexity int, rangeArg models.TimeRange) int
 		User            func(childComplexity int) int
+		Version         func(childComplexity int) int
 	}
 
 	ThreadActivity struct {
@@ -690,6 +694,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ApiKey.Name(childComplexity), true
+	case "ApiKey.permissions":
+		if e.ComplexityRoot.ApiKey.Permissions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ApiKey.Permissions(childComplexity), true
 	case "ApiKey.user":
 		if e.ComplexityRoot.ApiKey.User == nil {
 			break
@@ -1669,6 +1679,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Reference.User(childComplexity), true
+	case "Reference.version":
+		if e.ComplexityRoot.Reference.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Version(childComplexity), true
 
 	case "ReferenceConnection.edges":
 		if e.ComplexityRoot.ReferenceConnection.Edges == nil {
@@ -2250,6 +2266,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.SupplyItem.User(childComplexity), true
+	case "SupplyItem.version":
+		if e.ComplexityRoot.SupplyItem.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SupplyItem.Version(childComplexity), true
 
 	case "SupplyItemConnection.edges":
 		if e.ComplexityRoot.SupplyItemConnection.Edges == nil {
@@ -2458,6 +2480,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Thread.User(childComplexity), true
+	case "Thread.version":
+		if e.ComplexityRoot.Thread.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Thread.Version(childComplexity), true
 
 	case "ThreadActivity.at":
 		if e.ComplexityRoot.ThreadActivity.At == nil {
@@ -3454,6 +3482,8 @@ func (ec *executionContext) childFields_ApiKey(ctx context.Context, field graphq
 		return ec.fieldContext_ApiKey_createdAt(ctx, field)
 	case "metadata":
 		return ec.fieldContext_ApiKey_metadata(ctx, field)
+	case "permissions":
+		return ec.fieldContext_ApiKey_permissions(ctx, field)
 	case "user":
 		return ec.fieldContext_ApiKey_user(ctx, field)
 	}
@@ -3802,6 +3832,8 @@ func (ec *executionContext) childFields_Reference(ctx context.Context, field gra
 		return ec.fieldContext_Reference_updatedAt(ctx, field)
 	case "metadata":
 		return ec.fieldContext_Reference_metadata(ctx, field)
+	case "version":
+		return ec.fieldContext_Reference_version(ctx, field)
 	case "user":
 		return ec.fieldContext_Reference_user(ctx, field)
 	}
@@ -4058,6 +4090,8 @@ func (ec *executionContext) childFields_SupplyItem(ctx context.Context, field gr
 		return ec.fieldContext_SupplyItem_updatedAt(ctx, field)
 	case "metadata":
 		return ec.fieldContext_SupplyItem_metadata(ctx, field)
+	case "version":
+		return ec.fieldContext_SupplyItem_version(ctx, field)
 	case "user":
 		return ec.fieldContext_SupplyItem_user(ctx, field)
 	}
@@ -4104,6 +4138,8 @@ func (ec *executionContext) childFields_Thread(ctx context.Context, field graphq
 		return ec.fieldContext_Thread_updatedAt(ctx, field)
 	case "metadata":
 		return ec.fieldContext_Thread_metadata(ctx, field)
+	case "version":
+		return ec.fieldContext_Thread_version(ctx, field)
 	case "user":
 		return ec.fieldContext_Thread_user(ctx, field)
 	case "messages":

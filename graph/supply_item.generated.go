@@ -351,6 +351,29 @@ func (ec *executionContext) fieldContext_SupplyItem_metadata(_ context.Context, 
 	return graphql.NewScalarFieldContext("SupplyItem", field, false, false, "JSON")
 }
 
+func (ec *executionContext) _SupplyItem_version(ctx context.Context, field graphql.CollectedField, obj *models.SupplyItem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SupplyItem_version(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Version, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SupplyItem_version(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SupplyItem", field, false, false, "Int")
+}
+
 func (ec *executionContext) _SupplyItem_user(ctx context.Context, field graphql.CollectedField, obj *models.SupplyItem) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -862,6 +885,11 @@ func (ec *executionContext) _SupplyItem(ctx context.Context, sel ast.SelectionSe
 		case "metadata":
 			out.Values[i] = ec._SupplyItem_metadata(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "version":
+			out.Values[i] = ec._SupplyItem_version(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		case "user":

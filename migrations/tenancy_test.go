@@ -11,15 +11,16 @@ import (
 
 // rowOf inserts one row of a tenant into a table, as the owner; $1 is the tenant and $2 a thread of theirs. A new table needs a line here.
 var rowOf = map[string]string{
-	"messages":       "INSERT INTO messages (thread_id, user_id, role, content) VALUES ($2, $1, 'user', 'hello')",
-	"runs":           "INSERT INTO runs (thread_id, user_id, input_data) VALUES ($2, $1, '{}')",
-	"references":     `INSERT INTO "references" (user_id, name, type) SELECT $1, $2::uuid::text, 'document'`,
-	"supply_catalog": "INSERT INTO supply_catalog (user_id, name, category, specifications) SELECT $1, $2::uuid::text, 'compute', '{}'",
-	"api_keys":       "INSERT INTO api_keys (user_id, name, key_hash) SELECT $1::int, 'key', $2::uuid::text",
-	"audit_logs":     "INSERT INTO audit_logs (user_id, action, resource_id) SELECT $1, 'login', $2::uuid::text",
-	"users":          "SELECT $1::int, $2::uuid", // setup made them
-	"threads":        "SELECT $1::int, $2::uuid",
-	"run_events":     "SELECT $1::int, $2::uuid", // the run made one
+	"messages":         "INSERT INTO messages (thread_id, user_id, role, content) VALUES ($2, $1, 'user', 'hello')",
+	"runs":             "INSERT INTO runs (thread_id, user_id, input_data) VALUES ($2, $1, '{}')",
+	"references":       `INSERT INTO "references" (user_id, name, type) SELECT $1, $2::uuid::text, 'document'`,
+	"supply_catalog":   "INSERT INTO supply_catalog (user_id, name, category, specifications) SELECT $1, $2::uuid::text, 'compute', '{}'",
+	"api_keys":         "INSERT INTO api_keys (user_id, name, key_hash) SELECT $1::int, 'key', $2::uuid::text",
+	"audit_logs":       "INSERT INTO audit_logs (user_id, action, resource_id) SELECT $1, 'login', $2::uuid::text",
+	"idempotency_keys": "INSERT INTO idempotency_keys (user_id, operation, key_hash, input_hash, expires_at) SELECT $1, 'op', uuid_send($2::uuid), '', now()",
+	"users":            "SELECT $1::int, $2::uuid", // setup made them
+	"threads":          "SELECT $1::int, $2::uuid",
+	"run_events":       "SELECT $1::int, $2::uuid", // the run made one
 }
 
 func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
@@ -28,7 +29,7 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 	tables := column[string](t, s.owner, `SELECT relname::text FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname NOT LIKE 'goose%'
 			AND relname <> 'run_events_horizon' ORDER BY relname`) // which is of no tenant
-	require.Len(t, tables, 9)
+	require.Len(t, tables, 10)
 	for _, table := range tables {
 		require.Contains(t, rowOf, table, "a table without a row in this test")
 		_, err := s.owner.ExecContext(t.Context(), rowOf[table], s.alice, s.aliceThread)
@@ -62,7 +63,7 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 			}
 			if may("UPDATE") {
 				changed := value[string](t, s.owner, `SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0
-					AND has_column_privilege('netra_app', attrelid, attnum, 'UPDATE') AND attname = ANY ('{metadata,name}') LIMIT 1`, quoted)
+					AND has_column_privilege('netra_app', attrelid, attnum, 'UPDATE') AND attname = ANY ('{metadata,name,answer}') LIMIT 1`, quoted)
 				update := fmt.Sprintf("UPDATE %s SET %s = %[2]s WHERE %s = $1", quoted, changed, tenant)
 				require.Zero(t, exec(t, alice, update, s.bob))
 				require.EqualValues(t, 1, exec(t, alice, update, s.alice))
@@ -105,6 +106,7 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 		"api_keys DELETE", // the rest by column
 		"audit_logs SELECT,INSERT",
 		"goose_db_version",
+		"idempotency_keys SELECT,INSERT,UPDATE,DELETE",
 		"messages SELECT,INSERT,UPDATE,DELETE",
 		"references SELECT,INSERT,UPDATE,DELETE",
 		"run_events SELECT",
@@ -116,7 +118,7 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 	}, rights)
 	require.Equal(t, []string{"audit_logs_id_seq", "users_id_seq"}, column[string](t, s.owner, `SELECT relname::text FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND CASE relkind WHEN 'S' THEN has_sequence_privilege('netra_app', oid, 'USAGE') END ORDER BY relname`))
-	require.Equal(t, []string{"authenticate_viewer", "expire_run_events", "find_api_key", "find_login", "find_supply_items", "search_documents"}, column[string](t, s.owner, `SELECT proname::text FROM pg_proc
+	require.Equal(t, []string{"authenticate_api_key", "authenticate_viewer", "expire_run_events", "find_login", "find_supply_items", "search_documents", "usable_api_keys"}, column[string](t, s.owner, `SELECT proname::text FROM pg_proc
 		WHERE pronamespace = 'public'::regnamespace AND prosecdef AND has_function_privilege('netra_app', oid, 'EXECUTE') ORDER BY proname`))
 	require.Empty(t, column[string](t, s.owner, `SELECT proname::text FROM pg_proc
 		WHERE pronamespace = 'public'::regnamespace AND prosecdef AND NOT coalesce(array_to_string(proconfig, ',') LIKE 'search_path=pg_catalog, pg_temp%', false)`),
@@ -247,11 +249,11 @@ func TestALoginFindsItsHashAndNothingElse(t *testing.T) {
 	require.Equal(t, []string{fmt.Sprint(s.alice, " hash t")}, column[string](t, nobody, login, "alice@example.com"))
 	require.Empty(t, column[string](t, nobody, login, "%"))
 
-	const key = "SELECT user_id FROM find_api_key($1)"
+	const key = "SELECT user_id FROM authenticate_api_key((SELECT md5($1)::uuid), $1)"
 	for hash, unusable := range map[string]string{
 		"good": "", "inactive": "UPDATE api_keys SET is_active = false WHERE key_hash = $1", "expired": "UPDATE api_keys SET expires_at = now() WHERE key_hash = $1",
 	} {
-		exec(t, s.owner, "INSERT INTO api_keys (user_id, name, key_hash) VALUES ($1, 'key', $2)", s.alice, hash)
+		exec(t, s.owner, "INSERT INTO api_keys (id, user_id, name, key_hash) VALUES (md5($2)::uuid, $1, 'key', $2::text)", s.alice, hash)
 		if unusable != "" {
 			exec(t, s.owner, unusable, hash)
 		}

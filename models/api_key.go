@@ -13,14 +13,15 @@ type APIKey struct {
 	bun.BaseModel `bun:"table:api_keys"`
 	Batched       `bun:"-"`
 
-	DatabaseID uuid.UUID  `bun:"id,pk"`
-	UserID     int        `bun:"user_id"`
-	Name       string     `bun:"name"`
-	LastUsedAt *time.Time `bun:"last_used_at"`
-	ExpiresAt  *time.Time `bun:"expires_at"`
-	IsActive   bool       `bun:"is_active"`
-	CreatedAt  time.Time  `bun:"created_at"`
-	Metadata   JSON       `bun:"metadata,type:jsonb"`
+	DatabaseID  uuid.UUID    `bun:"id,pk"`
+	UserID      int          `bun:"user_id"`
+	Name        string       `bun:"name"`
+	LastUsedAt  *time.Time   `bun:"last_used_at"`
+	ExpiresAt   *time.Time   `bun:"expires_at"`
+	IsActive    bool         `bun:"is_active"`
+	CreatedAt   time.Time    `bun:"created_at"`
+	Metadata    JSON         `bun:"metadata,type:jsonb"`
+	Permissions []Permission `bun:"permissions,array,nullzero,default:'{read}'"`
 }
 
 func (*APIKey) IsNode()      {}

@@ -29,6 +29,7 @@ type Reference struct {
 	CreatedAt    time.Time     `bun:"created_at"`
 	UpdatedAt    time.Time     `bun:"updated_at"`
 	Metadata     JSON          `bun:"metadata,type:jsonb"`
+	Version      int           `bun:"version,nullzero,default:1"`
 }
 
 func (*Reference) IsNode()      {}

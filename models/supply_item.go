@@ -26,6 +26,7 @@ type SupplyItem struct {
 	CreatedAt          time.Time `bun:"created_at"`
 	UpdatedAt          time.Time `bun:"updated_at"`
 	Metadata           JSON      `bun:"metadata,type:jsonb"`
+	Version            int       `bun:"version,nullzero,default:1"`
 }
 
 func (*SupplyItem) IsNode()      {}

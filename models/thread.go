@@ -19,6 +19,7 @@ type Thread struct {
 	CreatedAt  time.Time    `bun:"created_at"`
 	UpdatedAt  time.Time    `bun:"updated_at"`
 	Metadata   JSON         `bun:"metadata,type:jsonb"`
+	Version    int          `bun:"version,nullzero,default:1"`
 }
 
 func (*Thread) IsNode()      {}

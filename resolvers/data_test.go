@@ -92,7 +92,7 @@ func generate(s size) dataset {
 		for t := range s.threads {
 			thread := &models.Thread{DatabaseID: key("thread", u, t), UserID: u, Title: text(fmt.Sprintf("%stitle %d", mark, t)),
 				Status:    pick([]models.ThreadStatus{models.ThreadActive, models.ThreadArchived, models.ThreadActive, models.ThreadDeleted}, t),
-				CreatedAt: at(t), UpdatedAt: at(t * 7 % 16), Metadata: tag(t)}
+				CreatedAt: at(t), UpdatedAt: at(t * 7 % 16), Metadata: tag(t), Version: t + 1}
 			d.threads = append(d.threads, thread)
 			for m := range s.messages {
 				message := &models.Message{DatabaseID: key("message", u, t, m), ThreadID: thread.DatabaseID,
@@ -150,7 +150,7 @@ func (d *dataset) addOthers(user, n int) {
 	for n := range n {
 		reference := &models.Reference{DatabaseID: key("reference", user, n), UserID: user, Name: fmt.Sprintf("%sreference %02d", mark, n/2),
 			Type: pick([]models.ReferenceType{models.ReferenceDocument, models.ReferenceDataset, models.ReferenceOther}, n), MimeType: text(pick([]string{"text/plain", "text/csv"}, n)),
-			CreatedAt: at(n), UpdatedAt: at(n * 7 % 16), Metadata: tag(n)}
+			CreatedAt: at(n), UpdatedAt: at(n * 7 % 16), Metadata: tag(n), Version: n + 1}
 		if n%3 > 0 {
 			reference.Content, reference.FileSize = text(fmt.Sprintf("%stext %d", mark, n)), &[]int64{int64(n) << 33}[0]
 			reference.Embedding = make([]float64, models.EmbeddingDimensions)
@@ -158,7 +158,8 @@ func (d *dataset) addOthers(user, n int) {
 		}
 		d.references = append(d.references, reference)
 		d.supplyItems = append(d.supplyItems, supplyItem(n, &user, mark))
-		apiKey := &models.APIKey{DatabaseID: key("api key", user, n), UserID: user, Name: fmt.Sprintf("%skey %02d", mark, n/2), IsActive: n%3 != 0, CreatedAt: at(n), Metadata: tag(n)}
+		apiKey := &models.APIKey{DatabaseID: key("api key", user, n), UserID: user, Name: fmt.Sprintf("%skey %02d", mark, n/2), IsActive: n%3 != 0, CreatedAt: at(n), Metadata: tag(n),
+			Permissions: models.Permissions()[n%5:]}
 		if n%2 == 0 {
 			apiKey.ExpiresAt, apiKey.LastUsedAt = &apiKey.CreatedAt, &apiKey.CreatedAt
 		}
@@ -172,7 +173,7 @@ func (d *dataset) addOthers(user, n int) {
 // supplyItem has documents in which the same paths hold numbers, texts, lists, null or nothing.
 func supplyItem(n int, user *int, mark string) *models.SupplyItem {
 	item := &models.SupplyItem{DatabaseID: key("supply item", mark, n), UserID: user, Name: fmt.Sprintf("%sitem %02d", mark, n/2), IsActive: n%4 != 0,
-		Category: pick([]string{"compute", "storage"}, n), CreatedAt: at(n), UpdatedAt: at(n), Metadata: tag(n),
+		Category: pick([]string{"compute", "storage"}, n), CreatedAt: at(n), UpdatedAt: at(n), Metadata: tag(n), Version: n + 1,
 		Specifications: models.JSON(pick([]string{`{"gpu": {"memory": 80, "tags": ["fast", "hot"]}}`, `{"gpu": {"memory": 9.50, "tags": []}}`, `{"gpu": {"memory": "80"}}`,
 			`{"gpu": null}`, `{"gpu": {"memory": 100, "tags": "fast"}}`, `{}`}, n))}
 	if n%2 == 0 {

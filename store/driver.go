@@ -262,6 +262,15 @@ func converter(field pgconn.FieldDescription, types *pgtype.Map) func([]byte) (d
 	switch field.DataTypeOID {
 	case pgtype.TextOID, pgtype.VarcharOID, pgtype.NameOID:
 		return func(raw []byte) (driver.Value, error) { return string(raw), nil }
+	case pgtype.TextArrayOID: // bun reads arrays as text
+		return func(raw []byte) (driver.Value, error) {
+			var list []string
+			if err := types.Scan(field.DataTypeOID, field.Format, raw, &list); err != nil {
+				return nil, err
+			}
+			text, err := types.Encode(field.DataTypeOID, pgtype.TextFormatCode, list, nil)
+			return string(text), err
+		}
 	}
 	if known, ok := types.TypeForOID(field.DataTypeOID); ok {
 		return func(raw []byte) (driver.Value, error) {

@@ -21,7 +21,7 @@ var (
 		[]string{"id", "email", "name", "oauth_provider", "oauth_id", "picture", "is_active", "is_superuser", "created_at", "updated_at", "last_login_at"},
 		map[string]string{"metadata": "metadata"}}
 	threads = table{"threads",
-		[]string{"id", "user_id", "title", "status", "created_at", "updated_at"},
+		[]string{"id", "user_id", "title", "status", "created_at", "updated_at", "version"},
 		map[string]string{"metadata": "metadata"}}
 	messages = table{"messages",
 		[]string{"id", "thread_id", "role", "tokens_used", "model", "created_at"},

@@ -10,7 +10,7 @@ import (
 
 var (
 	references = table{`"references"`,
-		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "embedding IS NOT NULL AS has_embedding", "created_at", "updated_at"},
+		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "embedding IS NOT NULL AS has_embedding", "created_at", "updated_at", "version"},
 		map[string]string{"content": "content", "embedding": "embedding", "metadata": "metadata"}}
 	referencesOfUser = child{references, "user_id", "int"}
 )
