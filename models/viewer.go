@@ -1,12 +1,25 @@
 package models
 
-import "context"
+import (
+	"context"
+
+	"github.com/google/uuid"
+)
 
 // Viewer is on whose behalf a statement runs. The database enforces what it may see.
 type Viewer struct {
 	UserID    int
 	Superuser bool // sees every tenant
+
+	APIKey      uuid.UUID     // the key that signed in; zero for a person
+	Permissions PermissionSet // of the key; a person needs none
 }
+
+// ByKey is whether a program has signed in with an API key, and not a person.
+func (v Viewer) ByKey() bool { return v.APIKey != uuid.Nil }
+
+// May is whether the viewer may use p: a person may everything, a key what it has been given.
+func (v Viewer) May(p Permission) bool { return !v.ByKey() || v.Permissions.Has(p) }
 
 // System is the viewer of our own background work: it sees every tenant and is nobody.
 var System = Viewer{Superuser: true}

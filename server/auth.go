@@ -60,9 +60,12 @@ func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.V
 	)}
 }
 
-// authenticate says what a token gives. It fails with Unauthenticated for a token that is not good, and with whatever asking for the user
-// failed with.
+// authenticate says what a token or an API key gives. It fails with Unauthenticated for one that is not good, and with whatever asking for its
+// user failed with.
 func (s *Server) authenticate(ctx context.Context, bearer string) (Session, error) {
+	if isAPIKey(bearer) {
+		return s.authenticateKey(ctx, bearer)
+	}
 	userID, expires, err := s.auth.check(bearer)
 	if err != nil {
 		return Session{}, err
@@ -75,23 +78,6 @@ func (s *Server) authenticate(ctx context.Context, bearer string) (Session, erro
 	}
 	requestFrom(ctx).setUser(viewer.UserID)
 	return Session{Viewer: viewer, Expires: expires}, nil
-}
-
-// standing asks for one user after the other.
-func (a *authenticator) standing(ctx context.Context, subjects []Subject) (map[Subject]models.Viewer, error) {
-	viewers := make(map[Subject]models.Viewer, len(subjects))
-	for _, subject := range subjects {
-		viewer, err := a.viewer(ctx, subject.UserID)
-		switch models.CodeOf(err) {
-		case models.Unauthenticated, models.Forbidden:
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		viewers[subject] = viewer
-	}
-	return viewers, nil
 }
 
 func (a *authenticator) check(token string) (userID int, expires time.Time, err error) {

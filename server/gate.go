@@ -85,8 +85,8 @@ func (g *gate) planDefers(ctx context.Context, operation *graphql.OperationConte
 // InterceptOperation refuses subscriptions without a viewer; of other operations only the single field is refused.
 func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
 	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription {
-		if _, err := models.ViewerFrom(ctx); err != nil {
-			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{coded(err.Error(), models.Unauthenticated)}})
+		if err := mayAsk(ctx, "Subscription", ""); err != nil {
+			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{coded(err.Error(), models.CodeOf(err))}})
 		}
 	}
 	return next(ctx)
@@ -95,7 +95,7 @@ func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHan
 // InterceptRootField is the one place that keeps strangers from data: no resolver runs without a viewer.
 func (g *gate) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	root := graphql.GetRootFieldContext(ctx)
-	if _, err := models.ViewerFrom(ctx); err != nil && !isIntrospection(root.Field.Name) {
+	if err := mayAsk(ctx, root.Object, root.Field.Name); err != nil && !isIntrospection(root.Field.Name) {
 		failure := gqlerror.Wrap(err)
 		failure.Path = ast.Path{ast.PathName(root.Field.Alias)}
 		if at := root.Field.Position; at != nil {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/netra-ai/netra/models"
 )
 
 // request is what the log says about an HTTP request once it is over.
@@ -120,7 +122,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		about := &request{id: requestID(r.Header)}
 		w.Header().Set(requestIDHeader, about.id)
 		observed := &responseWriter{ResponseWriter: w}
-		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, about))
+		r = r.WithContext(models.WithOrigin(context.WithValue(r.Context(), requestKey{}, about), s.originOf(r, about.id)))
 		route := routeOf(r.URL.Path)
 		s.metrics.inFlight.Inc()
 		defer func() {

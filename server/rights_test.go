@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -12,7 +11,6 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
-	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/server"
 	"github.com/netra-ai/netra/store"
 )
@@ -28,7 +26,7 @@ func TestRights_TakenBackEndSocketsOnEveryReplicaWithin2s(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, rows.Close()) })
 	config := p.config
 	config.Authenticate = rows.Viewer
-	config.Standing = standing(rows)
+	config.Standing = rows.Standing
 	second, err := server.New(config)
 	require.NoError(t, err)
 	replica := httptest.NewServer(second.Handler())
@@ -64,19 +62,4 @@ func TestRights_TakenBackEndSocketsOnEveryReplicaWithin2s(t *testing.T) {
 		c.quiet()
 	}
 	ended(bob, `UPDATE users SET is_active = false WHERE id = $1`, p.bob)
-}
-
-func standing(rows *store.Store) func(context.Context, []server.Subject) (map[server.Subject]models.Viewer, error) {
-	return func(ctx context.Context, subjects []server.Subject) (map[server.Subject]models.Viewer, error) {
-		users := make([]int, len(subjects))
-		for i, subject := range subjects {
-			users[i] = subject.UserID
-		}
-		viewers, err := rows.Viewers(ctx, users)
-		standing := map[server.Subject]models.Viewer{}
-		for _, viewer := range viewers {
-			standing[server.Subject{UserID: viewer.UserID}] = viewer
-		}
-		return standing, err
-	}
 }

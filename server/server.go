@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql/executor"
@@ -24,9 +25,12 @@ type Config struct {
 	Resolvers graph.ResolverRoot
 	// Authenticate is the viewer that a user is now. Users who are absent or inactive fail with Unauthenticated.
 	Authenticate func(ctx context.Context, userID int) (models.Viewer, error)
-	// Standing is the viewer that each of these is now, in one question; who is missing from the answer has lost all rights. nil asks Authenticate
-	// for one user after the other.
-	Standing       func(ctx context.Context, subjects []Subject) (map[Subject]models.Viewer, error)
+	// AuthenticateKey is the viewer that an API key makes its bearer now, and until when the key is good (zero is for ever). Keys that are not good fail
+	// with Unauthenticated. nil refuses every key.
+	AuthenticateKey func(ctx context.Context, key models.APIKeyToken) (models.Viewer, time.Time, error)
+	// Standing is what these viewers are now, in one question; who is missing from the answer has lost all rights. nil lets streams go on.
+	Standing       func(ctx context.Context, viewers []models.Viewer) ([]models.Viewer, error)
+	TrustedProxies []netip.Prefix       // who may say in X-Forwarded-For where a request came from
 	Ingest         Ingest               // takes workload events; without it there is no /ingest/events
 	Activity       Activity             // hears of every finished operation that has a viewer; nil for nobody
 	Secret         []byte               // signs bearer tokens; at least MinSecret bytes
@@ -48,6 +52,8 @@ type Server struct {
 	streams    *Streams
 	websocket  *Websocket
 	auth       *authenticator
+	keys       func(context.Context, models.APIKeyToken) (models.Viewer, time.Time, error)
+	proxies    []netip.Prefix
 	limits     Limits
 	ready      *readiness
 	origins    origins
@@ -77,6 +83,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		auth:       newAuthenticator(cfg.Secret, cfg.Authenticate),
+		keys:       cfg.AuthenticateKey,
+		proxies:    cfg.TrustedProxies,
 		limits:     cfg.Limits.withDefaults(),
 		ready:      &readiness{checks: cfg.Ready},
 		origins:    cfg.AllowedOrigins,
@@ -86,9 +94,6 @@ func New(cfg Config) (*Server, error) {
 		grace:      cmp.Or(cfg.Grace, 10*time.Second),
 		registry:   cfg.Metrics,
 		log:        slog.New(LogHandler(cfg.Log.Handler())),
-	}
-	if cfg.Standing == nil {
-		cfg.Standing = s.auth.standing
 	}
 	s.streams = NewStreams(StreamsConfig{Authenticate: s.authenticate, Standing: cfg.Standing, Settings: cfg.Streams, Log: s.log})
 	s.websocket = NewWebsocket(WebsocketConfig{Streams: s.streams, CheckOrigin: s.origins.allow, Log: s.log})

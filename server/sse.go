@@ -75,7 +75,7 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	defer s.streams.leave(e)
 	if session != (Session{}) {
-		if err := s.streams.admit(e, session); err != nil {
+		if err := s.streams.admit(e, session.Viewer); err != nil {
 			s.refuse(w, r, plainJSON, &refusal{err: err})
 			return
 		}

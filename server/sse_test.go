@@ -309,11 +309,11 @@ func TestEvents_EndWithWhatTheyNeed(t *testing.T) {
 		var gone atomic.Bool
 		r := open(t, silent, func(cfg *server.Config) {
 			cfg.Streams.Standing = 5 * time.Millisecond
-			cfg.Authenticate = func(ctx context.Context, id int) (models.Viewer, error) {
+			cfg.Standing = func(_ context.Context, viewers []models.Viewer) ([]models.Viewer, error) {
 				if gone.Load() {
-					id = inactive
+					return nil, nil
 				}
-				return knownUsers(ctx, id)
+				return viewers, nil
 			}
 		}).follow(t, watch)
 		gone.Store(true)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/google/uuid"
 
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
@@ -19,14 +20,7 @@ import (
 // Session is what a credential gives its bearer.
 type Session struct {
 	Viewer  models.Viewer
-	Key     string    // names the API key that was presented; empty for a signed token
 	Expires time.Time // zero is never
-}
-
-// Subject is whose standing decides whether sockets and event streams may go on: a user, and the API key that was presented, if it was one.
-type Subject struct {
-	UserID int
-	Key    string
 }
 
 // StreamSettings bound sockets and event streams of one replica. A field that is zero takes its default.
@@ -65,10 +59,10 @@ type StreamsConfig struct {
 	// Authenticate says what a bearer token gives. An error of code UNAUTHENTICATED or FORBIDDEN refuses the client, any other asks it to try
 	// again later.
 	Authenticate func(ctx context.Context, bearer string) (Session, error)
-	// Standing is the viewer that each subject is now, asked again and again while streams are open: one question for everybody, and a subject
-	// is in it once, however many streams it has. Streams of a subject who is missing from the answer end, and those of one who has lost the
-	// right of a superuser. When it fails nothing ends, since the rows that a stream shows are behind the same database. nil never asks.
-	Standing func(ctx context.Context, subjects []Subject) (map[Subject]models.Viewer, error)
+	// Standing is what these viewers are now, in any order, asked again and again while streams are open: one question for everybody, and a user, or
+	// an API key, is in it once, however many streams there are. Streams of one who is missing from the answer end, and those of one who has
+	// lost a right. When it fails nothing ends, since the rows that a stream shows are behind the same database. nil never asks.
+	Standing func(ctx context.Context, viewers []models.Viewer) ([]models.Viewer, error)
 	Settings StreamSettings
 	Log      *slog.Logger
 }
@@ -79,8 +73,8 @@ type Streams struct {
 	turns chan struct{} // held while authenticating
 
 	mu       sync.Mutex
-	open     map[stream]grant // the zero grant until it is known whose the stream is
-	grants   map[grant]map[stream]struct{}
+	open     map[stream]models.Viewer // the zero viewer until it is known whose the stream is
+	viewers  map[models.Viewer]map[stream]struct{}
 	users    map[int]int // open streams
 	waiting  int         // for a turn, or having one
 	watching bool        // a goroutine asks for everybody's standing
@@ -95,25 +89,23 @@ type stream interface {
 	abort()               // ends it now
 }
 
-// grant is on what a stream was opened.
-type grant struct {
-	viewer models.Viewer
-	key    string
+// subject is whose standing decides whether a stream may go on: a user, and the API key that was presented, if it was one.
+type subject struct {
+	userID int
+	apiKey uuid.UUID
 }
 
-func (s Session) grant() grant { return grant{s.Viewer, s.Key} }
-
-func (g grant) subject() Subject { return Subject{g.viewer.UserID, g.key} }
+func subjectOf(v models.Viewer) subject { return subject{v.UserID, v.APIKey} }
 
 // NewStreams makes an empty account.
 func NewStreams(cfg StreamsConfig) *Streams {
 	cfg.Settings = cfg.Settings.withDefaults()
 	return &Streams{
-		cfg:    cfg,
-		turns:  make(chan struct{}, cfg.Settings.Authenticating),
-		open:   map[stream]grant{},
-		grants: map[grant]map[stream]struct{}{},
-		users:  map[int]int{},
+		cfg:     cfg,
+		turns:   make(chan struct{}, cfg.Settings.Authenticating),
+		open:    map[stream]models.Viewer{},
+		viewers: map[models.Viewer]map[stream]struct{}{},
+		users:   map[int]int{},
 	}
 }
 
@@ -137,7 +129,7 @@ func (st *Streams) enter(s stream) bool {
 	if st.draining {
 		return false
 	}
-	st.open[s] = grant{}
+	st.open[s] = models.Viewer{}
 	st.working.Add(1)
 	return true
 }
@@ -152,15 +144,15 @@ func (st *Streams) leave(s stream) {
 
 // forget is called with the lock held.
 func (st *Streams) forget(s stream) {
-	held := st.open[s]
-	if held == (grant{}) {
+	viewer := st.open[s]
+	if viewer == (models.Viewer{}) {
 		return
 	}
-	if delete(st.grants[held], s); len(st.grants[held]) == 0 {
-		delete(st.grants, held)
+	if delete(st.viewers[viewer], s); len(st.viewers[viewer]) == 0 {
+		delete(st.viewers, viewer)
 	}
-	if st.users[held.viewer.UserID]--; st.users[held.viewer.UserID] == 0 {
-		delete(st.users, held.viewer.UserID)
+	if st.users[viewer.UserID]--; st.users[viewer.UserID] == 0 {
+		delete(st.users, viewer.UserID)
 	}
 }
 
@@ -191,21 +183,20 @@ func (st *Streams) authenticate(ctx context.Context, bearer string) (Session, er
 }
 
 // admit says whose a stream is, or is from now on. It fails with RateLimited when the user has too many.
-func (st *Streams) admit(s stream, session Session) error {
+func (st *Streams) admit(s stream, viewer models.Viewer) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	user, limit := session.Viewer.UserID, st.cfg.Settings.PerUser
-	if again := st.open[s].viewer.UserID == user; !again && st.users[user] >= limit {
+	user, limit := viewer.UserID, st.cfg.Settings.PerUser
+	if again := st.open[s].UserID == user; !again && st.users[user] >= limit {
 		return models.Errorf(models.RateLimited, "too many open connections of this user: at most %d", limit)
 	}
 	st.forget(s)
-	held := session.grant()
-	st.open[s] = held
+	st.open[s] = viewer
 	st.users[user]++
-	if st.grants[held] == nil {
-		st.grants[held] = map[stream]struct{}{}
+	if st.viewers[viewer] == nil {
+		st.viewers[viewer] = map[stream]struct{}{}
 	}
-	st.grants[held][s] = struct{}{}
+	st.viewers[viewer][s] = struct{}{}
 	if !st.watching && st.cfg.Standing != nil {
 		st.watching = true
 		go st.watch()
@@ -273,13 +264,13 @@ func (st *Streams) watch() {
 	defer collector.adapt(0)
 	failing := false
 	for range tick.C {
-		subjects := st.subjects()
-		if subjects == nil {
+		asked := st.subjects()
+		if asked == nil {
 			return
 		}
 		collector.adapt(st.Open())
 		ctx, cancel := context.WithTimeout(context.Background(), standingTimeout)
-		viewers, err := st.cfg.Standing(ctx, subjects)
+		now, err := st.cfg.Standing(ctx, asked)
 		cancel()
 		if err != nil {
 			if !failing {
@@ -289,7 +280,7 @@ func (st *Streams) watch() {
 			continue
 		}
 		failing = false
-		st.end(subjects, viewers)
+		st.end(asked, now)
 	}
 }
 
@@ -314,39 +305,36 @@ func (t *thrift) adapt(streams int) {
 }
 
 // subjects is who has streams, each once; nil when nobody has, and then the caller has to end.
-func (st *Streams) subjects() []Subject {
+func (st *Streams) subjects() []models.Viewer {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.watching = len(st.grants) > 0
-	var subjects []Subject
-	known := make(map[Subject]struct{}, len(st.grants))
-	for held := range st.grants {
-		if _, ok := known[held.subject()]; !ok {
-			known[held.subject()] = struct{}{}
-			subjects = append(subjects, held.subject())
+	st.watching = len(st.viewers) > 0
+	var viewers []models.Viewer
+	known := make(map[subject]struct{}, len(st.viewers))
+	for viewer := range st.viewers {
+		if _, ok := known[subjectOf(viewer)]; !ok {
+			known[subjectOf(viewer)] = struct{}{}
+			viewers = append(viewers, viewer)
 		}
 	}
-	return subjects
+	return viewers
 }
 
 // end ends the streams of those asked for who have lost what they had.
-func (st *Streams) end(asked []Subject, viewers map[Subject]models.Viewer) {
-	was := make(map[Subject]struct{}, len(asked))
-	for _, subject := range asked {
-		was[subject] = struct{}{}
-	}
+func (st *Streams) end(asked, now []models.Viewer) {
+	was, is := bySubject(asked), bySubject(now)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	for held, streams := range st.grants {
-		if _, ok := was[held.subject()]; !ok {
+	for viewer, streams := range st.viewers {
+		if _, ok := was[subjectOf(viewer)]; !ok {
 			continue // came while the question was under way
 		}
-		now, ok := viewers[held.subject()]
+		now, ok := is[subjectOf(viewer)]
 		reason := ""
 		switch {
 		case !ok:
 			reason = "the account or the key can no longer be used"
-		case held.viewer.Superuser && !now.Superuser:
+		case hasLost(viewer, now):
 			reason = "a right was taken back"
 		default:
 			continue
@@ -355,6 +343,19 @@ func (st *Streams) end(asked []Subject, viewers map[Subject]models.Viewer) {
 			go s.revoke(reason) // which may wait for a client who does not read
 		}
 	}
+}
+
+func bySubject(viewers []models.Viewer) map[subject]models.Viewer {
+	subjects := make(map[subject]models.Viewer, len(viewers))
+	for _, viewer := range viewers {
+		subjects[subjectOf(viewer)] = viewer
+	}
+	return subjects
+}
+
+// hasLost is whether a viewer lacks now what streams need: to read, and to see every tenant.
+func hasLost(was, now models.Viewer) bool {
+	return was.Superuser && !now.Superuser || was.May(models.PermissionRead) && !now.May(models.PermissionRead)
 }
 
 const (

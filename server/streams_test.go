@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,28 +19,28 @@ import (
 // registry is where a test says who may do what.
 type registry struct {
 	mu      sync.Mutex
-	viewers map[server.Subject]models.Viewer
+	viewers map[string]models.Viewer // by token, or key
 	away    bool
-	asked   [][]server.Subject
+	asked   [][]models.Viewer
 }
 
 func newRegistry() *registry {
-	return &registry{viewers: map[server.Subject]models.Viewer{
-		{UserID: 1}:            {UserID: 1},
-		{UserID: 1, Key: "k1"}: {UserID: 1},
-		{UserID: 2}:            {UserID: 2},
-		{UserID: 3}:            {UserID: 3, Superuser: true},
+	return &registry{viewers: map[string]models.Viewer{
+		"good":  {UserID: 1},
+		"key":   byKey,
+		"other": {UserID: 2},
+		"root":  {UserID: 3, Superuser: true},
 	}}
 }
 
-func (r *registry) standing(_ context.Context, subjects []server.Subject) (map[server.Subject]models.Viewer, error) {
+func (r *registry) standing(_ context.Context, viewers []models.Viewer) ([]models.Viewer, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.asked = append(r.asked, subjects)
+	r.asked = append(r.asked, slices.Clone(viewers))
 	if r.away {
 		return nil, errors.New("no database")
 	}
-	return maps.Clone(r.viewers), nil
+	return slices.Collect(maps.Values(r.viewers)), nil
 }
 
 func (r *registry) change(change func()) {
@@ -50,9 +51,9 @@ func (r *registry) change(change func()) {
 }
 
 // questions waits for n more questions.
-func (r *registry) questions(t *testing.T, n int) [][]server.Subject {
+func (r *registry) questions(t *testing.T, n int) [][]models.Viewer {
 	t.Helper()
-	var asked [][]server.Subject
+	var asked [][]models.Viewer
 	r.change(func() {})
 	require.Eventually(t, func() bool {
 		r.mu.Lock()
@@ -85,7 +86,7 @@ func TestStreams_Standing(t *testing.T) {
 		one, again, other := f.as(t, "good"), f.as(t, "long"), f.as(t, "other")
 		r.questions(t, 2)
 		one.quiet()
-		r.change(func() { delete(r.viewers, server.Subject{UserID: 1}) })
+		r.change(func() { delete(r.viewers, "good") })
 		require.Equal(t, "Forbidden: the account or the key can no longer be used", one.expectClose(4403))
 		again.expectClose(4403)
 		other.quiet()
@@ -94,26 +95,31 @@ func TestStreams_Standing(t *testing.T) {
 		t.Parallel()
 		r := newRegistry()
 		f := setup(t, r.config)
-		byKey, byToken := f.as(t, "key"), f.as(t, "good")
-		r.change(func() { delete(r.viewers, server.Subject{UserID: 1, Key: "k1"}) })
-		byKey.expectClose(4403)
-		byToken.quiet()
+		key, token := f.as(t, "key"), f.as(t, "good")
+		r.change(func() { delete(r.viewers, "key") })
+		require.Equal(t, "Forbidden: the account or the key can no longer be used", key.expectClose(4403))
+		token.quiet()
 	})
 	t.Run("a lost right ends what had it", func(t *testing.T) {
 		t.Parallel()
 		r := newRegistry()
 		f := setup(t, r.config)
 		with, without := f.as(t, "root"), f.as(t, "fallen") // as a replica with an older answer
-		r.change(func() { r.viewers[server.Subject{UserID: 3}] = models.Viewer{UserID: 3} })
+		r.change(func() { r.viewers["root"] = models.Viewer{UserID: 3} })
 		require.Equal(t, "Forbidden: a right was taken back", with.expectClose(4403))
 		without.quiet()
+		key := f.as(t, "key")
+		r.change(func() {
+			r.viewers["key"] = models.Viewer{UserID: 1, APIKey: byKey.APIKey, Permissions: models.NewPermissionSet([]models.Permission{models.PermissionIngest})}
+		})
+		require.Equal(t, "Forbidden: a right was taken back", key.expectClose(4403))
 	})
 	t.Run("a right that is gained ends nothing", func(t *testing.T) {
 		t.Parallel()
 		r := newRegistry()
 		f := setup(t, r.config)
 		c := f.as(t, "good")
-		r.change(func() { r.viewers[server.Subject{UserID: 1}] = models.Viewer{UserID: 1, Superuser: true} })
+		r.change(func() { r.viewers["good"] = models.Viewer{UserID: 1, Superuser: true} })
 		r.questions(t, 2)
 		c.quiet()
 	})
@@ -135,8 +141,11 @@ func TestStreams_Standing(t *testing.T) {
 		for i := range 100 {
 			f.as(t, []string{"good", "long", "key", "root", "fallen"}[i%5])
 		}
-		for _, subjects := range r.questions(t, 3) {
-			require.ElementsMatch(t, []server.Subject{{UserID: 1}, {UserID: 1, Key: "k1"}, {UserID: 3}}, subjects)
+		for _, viewers := range r.questions(t, 3) {
+			for i := range viewers {
+				viewers[i].Superuser = false // root with an older answer or a newer one
+			}
+			require.ElementsMatch(t, []models.Viewer{{UserID: 1}, byKey, {UserID: 3}}, viewers)
 		}
 	})
 	t.Run("nobody is asked for when nobody is there", func(t *testing.T) {
@@ -206,6 +215,11 @@ func TestStreams_Limits(t *testing.T) {
 		for _, c := range clients {
 			c.send(initOK)
 		}
+		require.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return now == 3
+		}, soon, time.Millisecond)
 		for range clients {
 			answer <- struct{}{}
 		}

@@ -81,7 +81,7 @@ func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 	p.config = server.Config{
 		Resolvers:    &resolvers.Resolver{Store: rows, Live: p.hub, Loaders: &loaders.Loaders{}},
 		Authenticate: rows.Viewer,
-		Standing:     standing(rows),
+		Standing:     rows.Standing,
 		Secret:       p.secret,
 		Grace:        soon,
 		Log:          log,

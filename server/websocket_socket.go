@@ -225,7 +225,7 @@ func (s *socket) initialise(payload map[string]any) {
 	s.token = ""
 	session, err := s.authenticate(value)
 	if err == nil {
-		err = s.streams.admit(s, session)
+		err = s.streams.admit(s, session.Viewer)
 	}
 	if err != nil {
 		s.refuse(err)
@@ -287,12 +287,12 @@ func (s *socket) reauthenticate(payload map[string]any) {
 	if err == nil && session.Viewer.UserID != s.session.Viewer.UserID {
 		err = models.Errorf(models.Forbidden, "the token is another user's: connect again for that")
 	}
-	if err == nil && s.session.Viewer.Superuser && !session.Viewer.Superuser {
+	if err == nil && hasLost(s.session.Viewer, session.Viewer) {
 		s.revoke("a right was taken back")
 		return
 	}
 	if err == nil {
-		err = s.streams.admit(s, session)
+		err = s.streams.admit(s, session.Viewer)
 	}
 	if err != nil {
 		code, message := s.reason(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/executor"
+	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
@@ -102,6 +103,9 @@ func setup(t *testing.T, change ...func(*server.StreamsConfig)) *fixture {
 	return f
 }
 
+// byKey is user 1 by an API key.
+var byKey = models.Viewer{UserID: 1, APIKey: uuid.New(), Permissions: models.NewPermissionSet([]models.Permission{models.PermissionRead})}
+
 // authenticate knows the tokens of user 1, who also has an API key, of root and of user 2.
 func authenticate(ctx context.Context, bearer string) (server.Session, error) {
 	one := models.Viewer{UserID: 1}
@@ -109,7 +113,7 @@ func authenticate(ctx context.Context, bearer string) (server.Session, error) {
 	case "good":
 		return server.Session{Viewer: one}, nil
 	case "key":
-		return server.Session{Viewer: one, Key: "k1"}, nil
+		return server.Session{Viewer: byKey}, nil
 	case "short":
 		return server.Session{Viewer: one, Expires: time.Now().Add(100 * time.Millisecond)}, nil
 	case "second":

@@ -108,15 +108,15 @@ func TestDriver(t *testing.T) {
 	})
 }
 
-func TestViewers_AreAskedForInOneStatement(t *testing.T) {
+func TestStanding_IsAskedForInOneStatement(t *testing.T) {
 	t.Parallel()
 	s, _ := setup(t)
-	everybody := make([]int, 10_000)
+	everybody := make([]models.Viewer, 10_000)
 	for i := range everybody {
-		everybody[i] = i - 1
+		everybody[i].UserID = i - 1
 	}
 	began := time.Now()
-	viewers, err := s.Viewers(t.Context(), everybody)
+	viewers, err := s.Standing(t.Context(), everybody)
 	require.NoError(t, err)
 	t.Logf("%d viewers in %s", len(everybody), time.Since(began))
 	for _, viewer := range viewers {
@@ -125,7 +125,7 @@ func TestViewers_AreAskedForInOneStatement(t *testing.T) {
 		require.Equal(t, one, viewer)
 	}
 	require.NotEmpty(t, viewers)
-	none, err := s.Viewers(t.Context(), nil)
+	none, err := s.Standing(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +28,8 @@ type Config struct {
 // Store answers questions from PostgreSQL, each for the viewer of its context.
 type Store struct {
 	db      *bun.DB
-	viewers viewerCache
+	viewers viewerCache[int]
+	keys    viewerCache[string] // by hash
 }
 
 // Open makes a store. It does not connect: a database that is away is an error of the questions, not of Open.
@@ -58,7 +58,7 @@ func Open(cfg Config) (*Store, error) {
 	db.SetMaxIdleConns(or(cfg.IdleConnections, most))
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour)
-	return &Store{db: bun.NewDB(db, pgdialect.New()), viewers: viewerCache{entries: map[int]*cachedViewer{}, mu: sync.Mutex{}}}, nil
+	return &Store{db: bun.NewDB(db, pgdialect.New())}, nil
 }
 
 func or[T comparable](value, fallback T) T {
@@ -78,14 +78,23 @@ func (s *Store) Ping(ctx context.Context) error { return translate(ctx, s.db.Pin
 // Stats are the connection pool's.
 func (s *Store) Stats() sql.DBStats { return s.db.Stats() }
 
+// querier is the pool, or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+}
+
 // query runs parameterised SQL and scans its rows. The statement is prepared once for each connection.
 func query[T any](ctx context.Context, s *Store, text string, args []any) ([]T, error) {
-	rows, err := s.db.DB.QueryContext(ctx, text, args...)
+	return queryOn[T](ctx, s.db, s.db.DB, text, args)
+}
+
+func queryOn[T any](ctx context.Context, db *bun.DB, on querier, text string, args []any) ([]T, error) {
+	rows, err := on.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
 	var found []T
-	if err := s.db.ScanRows(ctx, rows, &found); err != nil {
+	if err := db.ScanRows(ctx, rows, &found); err != nil {
 		return nil, translate(ctx, err)
 	}
 	return found, nil

@@ -4,9 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -15,15 +16,16 @@ import (
 const viewerAge = time.Second
 
 // viewerCache keeps who has signed in, so that authentication is not a statement of every request.
-type viewerCache struct {
+type viewerCache[K comparable] struct {
 	mu      sync.Mutex
-	entries map[int]*cachedViewer
+	entries map[K]*cachedViewer
 }
 
 type cachedViewer struct {
-	mu     sync.Mutex // held while asking, so that one statement serves all who wait
-	viewer models.Viewer
-	until  time.Time
+	mu      sync.Mutex // held while asking, so that one statement serves all who wait
+	viewer  models.Viewer
+	expires time.Time // of the key that was presented
+	until   time.Time
 }
 
 // maxCachedViewers bounds the cache's memory; past it the cache is begun anew.
@@ -49,37 +51,96 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	return viewer, nil
 }
 
-// Viewers is the viewers that these users are now, in one statement and past the cache; inactive and absent users are missing.
-func (s *Store) Viewers(ctx context.Context, userIDs []int) ([]models.Viewer, error) {
-	rows, err := s.db.DB.QueryContext(ctx, `SELECT k.id, v.superuser FROM unnest($1::int[]) AS k(id) CROSS JOIN LATERAL authenticate_viewer(k.id) AS v`, userIDs)
+// ViewerByKey is the viewer that an API key makes its bearer now, and until when the key is good; zero is for ever. Keys that are unknown, revoked or expired, and
+// those of users who are inactive, fail with Unauthenticated.
+func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (models.Viewer, time.Time, error) {
+	hash := token.Hash()
+	entry := s.keys.entry(hash)
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	if time.Now().Before(entry.until) {
+		return entry.viewer, entry.expires, nil
+	}
+	rows, err := query[grant](ctx, s, "SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", []any{token.ID, hash})
 	if err != nil {
-		return nil, translate(ctx, err)
+		return models.Viewer{}, time.Time{}, err
 	}
-	defer rows.Close() // its error is that of Err
-	viewers := make([]models.Viewer, 0, len(userIDs))
-	for rows.Next() {
-		var viewer models.Viewer
-		if err := rows.Scan(&viewer.UserID, &viewer.Superuser); err != nil {
-			return nil, fmt.Errorf("scan viewer: %w", err)
+	if len(rows) == 0 {
+		s.keys.forget(hash)
+		return models.Viewer{}, time.Time{}, models.Errorf(models.Unauthenticated, "the API key is invalid, has been revoked or has expired")
+	}
+	entry.viewer, entry.expires, entry.until = rows[0].viewer(), time.Time{}, time.Now().Add(viewerAge)
+	if expires := rows[0].ExpiresAt; expires != nil {
+		entry.expires = *expires
+		if entry.expires.Before(entry.until) {
+			entry.until = entry.expires
 		}
-		viewers = append(viewers, viewer)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, translate(ctx, err)
-	}
-	return viewers, nil
+	return entry.viewer, entry.expires, nil
 }
 
-func (c *viewerCache) entry(userID int) *cachedViewer {
+// Standing is what these viewers are now, each by the API key that was presented or else by the user, in any order: in one statement and past
+// the caches. Absent and inactive users, and keys that are not good, are missing.
+func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models.Viewer, error) {
+	var users []int
+	var keys []uuid.UUID
+	for _, viewer := range viewers {
+		if viewer.ByKey() {
+			keys = append(keys, viewer.APIKey)
+		} else {
+			users = append(users, viewer.UserID)
+		}
+	}
+	rows, err := query[grant](ctx, s, `SELECT NULL::uuid AS api_key, u.id AS user_id, v.superuser, NULL::text[] AS permissions
+		FROM unnest($1::int[]) AS u(id) CROSS JOIN LATERAL authenticate_viewer(u.id) AS v
+		UNION ALL SELECT id, user_id, superuser, permissions FROM usable_api_keys($2::uuid[])`, []any{users, keys})
+	if err != nil {
+		return nil, err
+	}
+	now := make([]models.Viewer, len(rows))
+	for i, row := range rows {
+		now[i] = row.viewer()
+	}
+	return now, nil
+}
+
+// grant is what the database says of a credential.
+type grant struct {
+	APIKey      *uuid.UUID          `bun:"api_key"`
+	UserID      int                 `bun:"user_id"`
+	Superuser   bool                `bun:"superuser"`         // the user, whatever the key may
+	Permissions []models.Permission `bun:"permissions,array"` // of the key
+	ExpiresAt   *time.Time          `bun:"expires_at"`
+}
+
+func (g grant) viewer() models.Viewer {
+	if g.APIKey == nil {
+		return models.Viewer{UserID: g.UserID, Superuser: g.Superuser}
+	}
+	permissions := models.NewPermissionSet(g.Permissions)
+	return models.Viewer{UserID: g.UserID, APIKey: *g.APIKey, Permissions: permissions, Superuser: g.Superuser && permissions.Has(models.PermissionAdmin)}
+}
+
+func (c *viewerCache[K]) entry(key K) *cachedViewer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.entries) >= maxCachedViewers {
 		clear(c.entries)
 	}
-	entry, ok := c.entries[userID]
+	entry, ok := c.entries[key]
 	if !ok {
 		entry = new(cachedViewer)
-		c.entries[userID] = entry
+		if c.entries == nil {
+			c.entries = map[K]*cachedViewer{}
+		}
+		c.entries[key] = entry
 	}
 	return entry
+}
+
+// forget keeps credentials that are not good, of which anybody can make any number, out of the cache.
+func (c *viewerCache[K]) forget(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.entries, key)
 }

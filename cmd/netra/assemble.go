@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -22,7 +23,6 @@ import (
 	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
-	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
 	"github.com/netra-ai/netra/server"
 	"github.com/netra-ai/netra/store"
@@ -35,6 +35,7 @@ type assembly struct {
 	spoolLimit                 int64  // bytes
 	secret                     []byte
 	origins                    []string
+	proxies                    []netip.Prefix // whose X-Forwarded-For is believed
 	grace                      time.Duration
 	keepEvents                 time.Duration // 7 days unless set
 	playground                 func(*store.Store) http.Handler
@@ -76,12 +77,14 @@ func assemble(a assembly) (_ *replica, err error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	r.server, err = server.New(server.Config{
-		Resolvers:    root,
-		Authenticate: r.store.Viewer,
-		Standing:     r.standing,
-		Ingest:       r.ingester.RecordLines,
-		Activity:     r.ingester.Activity,
-		Secret:       a.secret,
+		Resolvers:       root,
+		Authenticate:    r.store.Viewer,
+		AuthenticateKey: r.store.ViewerByKey,
+		Standing:        r.store.Standing,
+		TrustedProxies:  a.proxies,
+		Ingest:          r.ingester.RecordLines,
+		Activity:        r.ingester.Activity,
+		Secret:          a.secret,
 		Ready: []server.Check{
 			{Name: "postgres", Required: true, Probe: r.store.Ping},
 			{Name: "clickhouse", Probe: r.analytics.Ping},
@@ -93,23 +96,6 @@ func assemble(a assembly) (_ *replica, err error) {
 		Log:            a.log,
 	})
 	return r, err
-}
-
-// standing asks for everybody in one statement. There are no API keys yet.
-func (r *replica) standing(ctx context.Context, subjects []server.Subject) (map[server.Subject]models.Viewer, error) {
-	users := make([]int, len(subjects))
-	for i, subject := range subjects {
-		users[i] = subject.UserID
-	}
-	viewers, err := r.store.Viewers(ctx, users)
-	if err != nil {
-		return nil, err
-	}
-	standing := make(map[server.Subject]models.Viewer, len(viewers))
-	for _, viewer := range viewers {
-		standing[server.Subject{UserID: viewer.UserID}] = viewer
-	}
-	return standing, nil
 }
 
 // register adds what the rooms below the edge count.

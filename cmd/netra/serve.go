@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ const minKeepEvents = time.Hour
 func newServeCommand(cfg *config) *cobra.Command {
 	address, grace := cfg.Addr, 10*time.Second
 	keepEvents := cfg.KeepEvents
-	var origins []string
+	var origins, proxies []string
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the graph from the databases that the environment names",
@@ -31,11 +32,12 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			limit, limitErr := spoolLimit(cfg.SpoolLimit)
+			trusted, proxyErr := prefixes(proxies)
 			if err := errors.Join(
 				checkURL("NETRA_DATABASE_URL", cfg.DatabaseURL, "postgres", "postgresql"),
 				checkURL("NETRA_CLICKHOUSE_URL", cfg.ClickHouseURL, "http", "https", "clickhouse"),
 				checkSecret("NETRA_SECRET", cfg.Secret),
-				limitErr,
+				limitErr, proxyErr,
 			); err != nil {
 				return err
 			}
@@ -52,7 +54,7 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			r, err := assemble(assembly{
 				databaseURL: cfg.DatabaseURL, clickHouseURL: cfg.ClickHouseURL, secret: []byte(cfg.Secret),
 				spool: cfg.spool(), spoolLimit: limit,
-				origins: origins, grace: grace, keepEvents: keep, log: log,
+				origins: origins, proxies: trusted, grace: grace, keepEvents: keep, log: log,
 				playground: func(*store.Store) http.Handler { return playground.Handler(playground.Options{Log: log}) },
 			})
 			if err != nil {
@@ -68,5 +70,18 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 	command.Flags().DurationVar(&grace, "grace", grace, "how long requests and sockets may take to end")
 	command.Flags().StringVar(&keepEvents, "keep-events", keepEvents, "how long changes of runs are kept, for clients to resume from (NETRA_KEEP_EVENTS)")
 	command.Flags().StringArrayVar(&origins, "allow-origin", nil, "a page's origin that may read answers, such as https://app.example.com; may be repeated")
+	command.Flags().StringArrayVar(&proxies, "trust-proxy", nil, "addresses, such as 10.0.0.0/8, of proxies whose X-Forwarded-For the audit log believes; may be repeated")
 	return command
+}
+
+// prefixes reads --trust-proxy.
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	list := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		var err error
+		if list[i], err = netip.ParsePrefix(text); err != nil {
+			return nil, fmt.Errorf("--trust-proxy %s is not a range of addresses such as 10.0.0.0/8", text)
+		}
+	}
+	return list, nil
 }

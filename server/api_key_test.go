@@ -1,0 +1,48 @@
+package server_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/server"
+)
+
+func TestAPIKeys_SignIn(t *testing.T) {
+	t.Parallel()
+	reader, collector, revoked := models.NewAPIKeyToken(), models.NewAPIKeyToken(), models.NewAPIKeyToken()
+	e := open(t, func(cfg *server.Config) {
+		cfg.AuthenticateKey = func(_ context.Context, key models.APIKeyToken) (models.Viewer, time.Time, error) {
+			switch key {
+			case reader:
+				return models.Viewer{UserID: ordinary, APIKey: key.ID, Permissions: models.NewPermissionSet([]models.Permission{models.PermissionRead})}, time.Time{}, nil
+			case collector:
+				return models.Viewer{UserID: ordinary, APIKey: key.ID, Permissions: models.NewPermissionSet([]models.Permission{models.PermissionIngest})}, time.Time{}, nil
+			default:
+				return models.Viewer{}, time.Time{}, models.Errorf(models.Unauthenticated, "the API key is invalid, has been revoked or has expired")
+			}
+		}
+	})
+	ask := func(key string) *exchange {
+		return e.ask(t, http.MethodPost, "/graphql", `{"query":"{viewer{email}}"}`, "Content-Type", jsonType, "Authorization", "Bearer "+key)
+	}
+	x := ask(reader.String())
+	require.JSONEq(t, `{"viewer":{"email":"alice@example.com"}}`, string(x.answer.Data))
+	require.NotContains(t, e.log.String(), reader.String(), "no key is logged")
+	require.Contains(t, ask(collector.String()).body, "FORBIDDEN", "recording events is not reading")
+	good := reader.String()
+	for _, bad := range []string{revoked.String(), "ntr_", "ntr_x_y", good[:len(good)-1], good + "A", strings.ToUpper(good[:36]) + good[36:], good[:len(good)-1] + "!", strings.Repeat("ntr_", 1000)} {
+		require.Equal(t, http.StatusUnauthorized, ask(bad).status, bad)
+	}
+}
+
+func TestAPIKeys_AreRefusedWhereNobodyKnowsThem(t *testing.T) {
+	t.Parallel()
+	x := open(t).ask(t, http.MethodPost, "/graphql", `{"query":"{viewer{email}}"}`, "Content-Type", jsonType, "Authorization", "Bearer "+models.NewAPIKeyToken().String())
+	require.Equal(t, http.StatusUnauthorized, x.status)
+}
