@@ -1025,4 +1025,20 @@ func (ec *executionContext) marshalOReferenceType2ᚕgithubᚗcomᚋnetraᚑai�
 	return ret
 }
 
+func (ec *executionContext) unmarshalOReferenceType2ᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐReferenceType(ctx context.Context, v any) (*models.ReferenceType, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(models.ReferenceType)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOReferenceType2ᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐReferenceType(ctx context.Context, sel ast.SelectionSet, v *models.ReferenceType) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
+}
+
 // endregion ***************************** type.gotpl *****************************

@@ -63,6 +63,11 @@ type ComplexityRoot struct {
 		TotalDurationMs   func(childComplexity int) int
 	}
 
+	AdvanceRunPayload struct {
+		Run        func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	ApiKey struct {
 		CreatedAt   func(childComplexity int) int
 		DatabaseID  func(childComplexity int) int
@@ -86,6 +91,21 @@ type ComplexityRoot struct {
 	ApiKeyEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	AppendMessagePayload struct {
+		Message    func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	ArchiveThreadPayload struct {
+		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	ArchiveThreadsPayload struct {
+		Results    func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	AuditLog struct {
@@ -113,6 +133,48 @@ type ComplexityRoot struct {
 	AuditLogEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	CancelRunPayload struct {
+		Run        func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	CancelRunsPayload struct {
+		Results    func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	CreateApiKeyPayload struct {
+		APIKey     func(childComplexity int) int
+		Token      func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	CreateSupplyItemPayload struct {
+		SupplyItem func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	CreateThreadPayload struct {
+		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	DeactivateSupplyItemPayload struct {
+		SupplyItem func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	DeleteReferencePayload struct {
+		DeletedID  func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	DeleteThreadPayload struct {
+		DeletedID  func(childComplexity int) int
+		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	EventMetric struct {
@@ -201,7 +263,29 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		RecordEvents func(childComplexity int, input models.RecordEventsInput) int
+		AdvanceRun           func(childComplexity int, input models.AdvanceRunInput) int
+		AppendMessage        func(childComplexity int, input models.AppendMessageInput) int
+		ArchiveThread        func(childComplexity int, input models.ArchiveThreadInput) int
+		ArchiveThreads       func(childComplexity int, input models.ArchiveThreadsInput) int
+		CancelRun            func(childComplexity int, input models.CancelRunInput) int
+		CancelRuns           func(childComplexity int, input models.CancelRunsInput) int
+		CreateAPIKey         func(childComplexity int, input models.CreateAPIKeyInput) int
+		CreateSupplyItem     func(childComplexity int, input models.CreateSupplyItemInput) int
+		CreateThread         func(childComplexity int, input models.CreateThreadInput) int
+		DeactivateSupplyItem func(childComplexity int, input models.DeactivateSupplyItemInput) int
+		DeleteReference      func(childComplexity int, input models.DeleteReferenceInput) int
+		DeleteThread         func(childComplexity int, input models.DeleteThreadInput) int
+		PostMessage          func(childComplexity int, input models.PostMessageInput) int
+		RecordEvents         func(childComplexity int, input models.RecordEventsInput) int
+		RestoreThread        func(childComplexity int, input models.ArchiveThreadInput) int
+		RetryRun             func(childComplexity int, input models.RetryRunInput) int
+		RevokeAPIKey         func(childComplexity int, input models.RevokeAPIKeyInput) int
+		SetUserActive        func(childComplexity int, input models.SetUserActiveInput) int
+		StartRun             func(childComplexity int, input models.StartRunInput) int
+		UpdateProfile        func(childComplexity int, input models.UpdateProfileInput) int
+		UpdateReference      func(childComplexity int, input models.UpdateReferenceInput) int
+		UpdateSupplyItem     func(childComplexity int, input models.UpdateSupplyItemInput) int
+		UpdateThread         func(childComplexity int, input models.UpdateThreadInput) int
 	}
 
 	PageInfo struct {
@@ -222,6 +306,12 @@ type ComplexityRoot struct {
 		RecentWorkloads func(childComplexity int, first *int, after *string, last *int, before *string) int
 		TopWorkloads    func(childComplexity int, metric string, rangeArg models.TimeRange, first *int, unit *string) int
 		Usage           func(childComplexity int, rangeArg models.TimeRange) int
+	}
+
+	PostMessagePayload struct {
+		Message    func(childComplexity int) int
+		Run        func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	PreviousMetric struct {
@@ -288,6 +378,21 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	RestoreThreadPayload struct {
+		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	RetryRunPayload struct {
+		Run        func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	RevokeApiKeyPayload struct {
+		APIKey     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	Run struct {
 		AgentType       func(childComplexity int) int
 		Breakdown       func(childComplexity int, metric string, by string, rangeArg models.TimeRange, top *int, unit *string) int
@@ -324,6 +429,12 @@ type ComplexityRoot struct {
 	RunEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	RunResult struct {
+		ID         func(childComplexity int) int
+		Run        func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	RunStatusChange struct {
@@ -376,6 +487,11 @@ type ComplexityRoot struct {
 		Type      func(childComplexity int) int
 	}
 
+	SetUserActivePayload struct {
+		User       func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	SimilarReference struct {
 		Reference func(childComplexity int) int
 		Score     func(childComplexity int) int
@@ -384,6 +500,11 @@ type ComplexityRoot struct {
 	SnippetPart struct {
 		Matches func(childComplexity int) int
 		Text    func(childComplexity int) int
+	}
+
+	StartRunPayload struct {
+		Run        func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	Subscription struct {
@@ -473,6 +594,32 @@ type ComplexityRoot struct {
 	ThreadEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	ThreadResult struct {
+		ID         func(childComplexity int) int
+		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	UpdateProfilePayload struct {
+		User       func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	UpdateReferencePayload struct {
+		Reference  func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	UpdateSupplyItemPayload struct {
+		SupplyItem func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	UpdateThreadPayload struct {
+		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	Usage struct {
@@ -646,6 +793,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ActivityDay.TotalDurationMs(childComplexity), true
 
+	case "AdvanceRunPayload.run":
+		if e.ComplexityRoot.AdvanceRunPayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AdvanceRunPayload.Run(childComplexity), true
+	case "AdvanceRunPayload.userErrors":
+		if e.ComplexityRoot.AdvanceRunPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AdvanceRunPayload.UserErrors(childComplexity), true
+
 	case "ApiKey.createdAt":
 		if e.ComplexityRoot.ApiKey.CreatedAt == nil {
 			break
@@ -744,6 +904,45 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ApiKeyEdge.Node(childComplexity), true
+
+	case "AppendMessagePayload.message":
+		if e.ComplexityRoot.AppendMessagePayload.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AppendMessagePayload.Message(childComplexity), true
+	case "AppendMessagePayload.userErrors":
+		if e.ComplexityRoot.AppendMessagePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AppendMessagePayload.UserErrors(childComplexity), true
+
+	case "ArchiveThreadPayload.thread":
+		if e.ComplexityRoot.ArchiveThreadPayload.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ArchiveThreadPayload.Thread(childComplexity), true
+	case "ArchiveThreadPayload.userErrors":
+		if e.ComplexityRoot.ArchiveThreadPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ArchiveThreadPayload.UserErrors(childComplexity), true
+
+	case "ArchiveThreadsPayload.results":
+		if e.ComplexityRoot.ArchiveThreadsPayload.Results == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ArchiveThreadsPayload.Results(childComplexity), true
+	case "ArchiveThreadsPayload.userErrors":
+		if e.ComplexityRoot.ArchiveThreadsPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ArchiveThreadsPayload.UserErrors(childComplexity), true
 
 	case "AuditLog.action":
 		if e.ComplexityRoot.AuditLog.Action == nil {
@@ -855,6 +1054,122 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.AuditLogEdge.Node(childComplexity), true
+
+	case "CancelRunPayload.run":
+		if e.ComplexityRoot.CancelRunPayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CancelRunPayload.Run(childComplexity), true
+	case "CancelRunPayload.userErrors":
+		if e.ComplexityRoot.CancelRunPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CancelRunPayload.UserErrors(childComplexity), true
+
+	case "CancelRunsPayload.results":
+		if e.ComplexityRoot.CancelRunsPayload.Results == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CancelRunsPayload.Results(childComplexity), true
+	case "CancelRunsPayload.userErrors":
+		if e.ComplexityRoot.CancelRunsPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CancelRunsPayload.UserErrors(childComplexity), true
+
+	case "CreateApiKeyPayload.apiKey":
+		if e.ComplexityRoot.CreateApiKeyPayload.APIKey == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateApiKeyPayload.APIKey(childComplexity), true
+	case "CreateApiKeyPayload.token":
+		if e.ComplexityRoot.CreateApiKeyPayload.Token == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateApiKeyPayload.Token(childComplexity), true
+	case "CreateApiKeyPayload.userErrors":
+		if e.ComplexityRoot.CreateApiKeyPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateApiKeyPayload.UserErrors(childComplexity), true
+
+	case "CreateSupplyItemPayload.supplyItem":
+		if e.ComplexityRoot.CreateSupplyItemPayload.SupplyItem == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateSupplyItemPayload.SupplyItem(childComplexity), true
+	case "CreateSupplyItemPayload.userErrors":
+		if e.ComplexityRoot.CreateSupplyItemPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateSupplyItemPayload.UserErrors(childComplexity), true
+
+	case "CreateThreadPayload.thread":
+		if e.ComplexityRoot.CreateThreadPayload.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateThreadPayload.Thread(childComplexity), true
+	case "CreateThreadPayload.userErrors":
+		if e.ComplexityRoot.CreateThreadPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateThreadPayload.UserErrors(childComplexity), true
+
+	case "DeactivateSupplyItemPayload.supplyItem":
+		if e.ComplexityRoot.DeactivateSupplyItemPayload.SupplyItem == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeactivateSupplyItemPayload.SupplyItem(childComplexity), true
+	case "DeactivateSupplyItemPayload.userErrors":
+		if e.ComplexityRoot.DeactivateSupplyItemPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeactivateSupplyItemPayload.UserErrors(childComplexity), true
+
+	case "DeleteReferencePayload.deletedId":
+		if e.ComplexityRoot.DeleteReferencePayload.DeletedID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeleteReferencePayload.DeletedID(childComplexity), true
+	case "DeleteReferencePayload.userErrors":
+		if e.ComplexityRoot.DeleteReferencePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeleteReferencePayload.UserErrors(childComplexity), true
+
+	case "DeleteThreadPayload.deletedId":
+		if e.ComplexityRoot.DeleteThreadPayload.DeletedID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeleteThreadPayload.DeletedID(childComplexity), true
+	case "DeleteThreadPayload.thread":
+		if e.ComplexityRoot.DeleteThreadPayload.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeleteThreadPayload.Thread(childComplexity), true
+	case "DeleteThreadPayload.userErrors":
+		if e.ComplexityRoot.DeleteThreadPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeleteThreadPayload.UserErrors(childComplexity), true
 
 	case "EventMetric.name":
 		if e.ComplexityRoot.EventMetric.Name == nil {
@@ -1213,6 +1528,149 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MetricSummary.Unit(childComplexity), true
 
+	case "Mutation.advanceRun":
+		if e.ComplexityRoot.Mutation.AdvanceRun == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_advanceRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AdvanceRun(childComplexity, args["input"].(models.AdvanceRunInput)), true
+	case "Mutation.appendMessage":
+		if e.ComplexityRoot.Mutation.AppendMessage == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_appendMessage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AppendMessage(childComplexity, args["input"].(models.AppendMessageInput)), true
+	case "Mutation.archiveThread":
+		if e.ComplexityRoot.Mutation.ArchiveThread == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_archiveThread_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ArchiveThread(childComplexity, args["input"].(models.ArchiveThreadInput)), true
+	case "Mutation.archiveThreads":
+		if e.ComplexityRoot.Mutation.ArchiveThreads == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_archiveThreads_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ArchiveThreads(childComplexity, args["input"].(models.ArchiveThreadsInput)), true
+	case "Mutation.cancelRun":
+		if e.ComplexityRoot.Mutation.CancelRun == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_cancelRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CancelRun(childComplexity, args["input"].(models.CancelRunInput)), true
+	case "Mutation.cancelRuns":
+		if e.ComplexityRoot.Mutation.CancelRuns == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_cancelRuns_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CancelRuns(childComplexity, args["input"].(models.CancelRunsInput)), true
+	case "Mutation.createApiKey":
+		if e.ComplexityRoot.Mutation.CreateAPIKey == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createApiKey_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateAPIKey(childComplexity, args["input"].(models.CreateAPIKeyInput)), true
+	case "Mutation.createSupplyItem":
+		if e.ComplexityRoot.Mutation.CreateSupplyItem == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createSupplyItem_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateSupplyItem(childComplexity, args["input"].(models.CreateSupplyItemInput)), true
+	case "Mutation.createThread":
+		if e.ComplexityRoot.Mutation.CreateThread == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createThread_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateThread(childComplexity, args["input"].(models.CreateThreadInput)), true
+	case "Mutation.deactivateSupplyItem":
+		if e.ComplexityRoot.Mutation.DeactivateSupplyItem == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deactivateSupplyItem_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeactivateSupplyItem(childComplexity, args["input"].(models.DeactivateSupplyItemInput)), true
+	case "Mutation.deleteReference":
+		if e.ComplexityRoot.Mutation.DeleteReference == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteReference_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteReference(childComplexity, args["input"].(models.DeleteReferenceInput)), true
+	case "Mutation.deleteThread":
+		if e.ComplexityRoot.Mutation.DeleteThread == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteThread_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteThread(childComplexity, args["input"].(models.DeleteThreadInput)), true
+	case "Mutation.postMessage":
+		if e.ComplexityRoot.Mutation.PostMessage == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_postMessage_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PostMessage(childComplexity, args["input"].(models.PostMessageInput)), true
 	case "Mutation.recordEvents":
 		if e.ComplexityRoot.Mutation.RecordEvents == nil {
 			break
@@ -1224,6 +1682,105 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RecordEvents(childComplexity, args["input"].(models.RecordEventsInput)), true
+	case "Mutation.restoreThread":
+		if e.ComplexityRoot.Mutation.RestoreThread == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_restoreThread_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RestoreThread(childComplexity, args["input"].(models.ArchiveThreadInput)), true
+	case "Mutation.retryRun":
+		if e.ComplexityRoot.Mutation.RetryRun == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_retryRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RetryRun(childComplexity, args["input"].(models.RetryRunInput)), true
+	case "Mutation.revokeApiKey":
+		if e.ComplexityRoot.Mutation.RevokeAPIKey == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_revokeApiKey_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RevokeAPIKey(childComplexity, args["input"].(models.RevokeAPIKeyInput)), true
+	case "Mutation.setUserActive":
+		if e.ComplexityRoot.Mutation.SetUserActive == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setUserActive_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetUserActive(childComplexity, args["input"].(models.SetUserActiveInput)), true
+	case "Mutation.startRun":
+		if e.ComplexityRoot.Mutation.StartRun == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_startRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StartRun(childComplexity, args["input"].(models.StartRunInput)), true
+	case "Mutation.updateProfile":
+		if e.ComplexityRoot.Mutation.UpdateProfile == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateProfile_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateProfile(childComplexity, args["input"].(models.UpdateProfileInput)), true
+	case "Mutation.updateReference":
+		if e.ComplexityRoot.Mutation.UpdateReference == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateReference_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateReference(childComplexity, args["input"].(models.UpdateReferenceInput)), true
+	case "Mutation.updateSupplyItem":
+		if e.ComplexityRoot.Mutation.UpdateSupplyItem == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateSupplyItem_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateSupplyItem(childComplexity, args["input"].(models.UpdateSupplyItemInput)), true
+	case "Mutation.updateThread":
+		if e.ComplexityRoot.Mutation.UpdateThread == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateThread_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateThread(childComplexity, args["input"].(models.UpdateThreadInput)), true
 
 	case "PageInfo.endCursor":
 		if e.ComplexityRoot.PageInfo.EndCursor == nil {
@@ -1360,6 +1917,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Platform.Usage(childComplexity, args["range"].(models.TimeRange)), true
+
+	case "PostMessagePayload.message":
+		if e.ComplexityRoot.PostMessagePayload.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PostMessagePayload.Message(childComplexity), true
+	case "PostMessagePayload.run":
+		if e.ComplexityRoot.PostMessagePayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PostMessagePayload.Run(childComplexity), true
+	case "PostMessagePayload.userErrors":
+		if e.ComplexityRoot.PostMessagePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PostMessagePayload.UserErrors(childComplexity), true
 
 	case "PreviousMetric.count":
 		if e.ComplexityRoot.PreviousMetric.Count == nil {
@@ -1724,6 +2300,45 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ReferenceEdge.Node(childComplexity), true
 
+	case "RestoreThreadPayload.thread":
+		if e.ComplexityRoot.RestoreThreadPayload.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RestoreThreadPayload.Thread(childComplexity), true
+	case "RestoreThreadPayload.userErrors":
+		if e.ComplexityRoot.RestoreThreadPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RestoreThreadPayload.UserErrors(childComplexity), true
+
+	case "RetryRunPayload.run":
+		if e.ComplexityRoot.RetryRunPayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetryRunPayload.Run(childComplexity), true
+	case "RetryRunPayload.userErrors":
+		if e.ComplexityRoot.RetryRunPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RetryRunPayload.UserErrors(childComplexity), true
+
+	case "RevokeApiKeyPayload.apiKey":
+		if e.ComplexityRoot.RevokeApiKeyPayload.APIKey == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RevokeApiKeyPayload.APIKey(childComplexity), true
+	case "RevokeApiKeyPayload.userErrors":
+		if e.ComplexityRoot.RevokeApiKeyPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RevokeApiKeyPayload.UserErrors(childComplexity), true
+
 	case "Run.agentType":
 		if e.ComplexityRoot.Run.AgentType == nil {
 			break
@@ -1946,6 +2561,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RunEdge.Node(childComplexity), true
 
+	case "RunResult.id":
+		if e.ComplexityRoot.RunResult.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunResult.ID(childComplexity), true
+	case "RunResult.run":
+		if e.ComplexityRoot.RunResult.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunResult.Run(childComplexity), true
+	case "RunResult.userErrors":
+		if e.ComplexityRoot.RunResult.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunResult.UserErrors(childComplexity), true
+
 	case "RunStatusChange.at":
 		if e.ComplexityRoot.RunStatusChange.At == nil {
 			break
@@ -2127,6 +2761,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SearchHit.Type(childComplexity), true
 
+	case "SetUserActivePayload.user":
+		if e.ComplexityRoot.SetUserActivePayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SetUserActivePayload.User(childComplexity), true
+	case "SetUserActivePayload.userErrors":
+		if e.ComplexityRoot.SetUserActivePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SetUserActivePayload.UserErrors(childComplexity), true
+
 	case "SimilarReference.reference":
 		if e.ComplexityRoot.SimilarReference.Reference == nil {
 			break
@@ -2152,6 +2799,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.SnippetPart.Text(childComplexity), true
+
+	case "StartRunPayload.run":
+		if e.ComplexityRoot.StartRunPayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StartRunPayload.Run(childComplexity), true
+	case "StartRunPayload.userErrors":
+		if e.ComplexityRoot.StartRunPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StartRunPayload.UserErrors(childComplexity), true
 
 	case "Subscription.messageAdded":
 		if e.ComplexityRoot.Subscription.MessageAdded == nil {
@@ -2581,6 +3241,77 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ThreadEdge.Node(childComplexity), true
+
+	case "ThreadResult.id":
+		if e.ComplexityRoot.ThreadResult.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadResult.ID(childComplexity), true
+	case "ThreadResult.thread":
+		if e.ComplexityRoot.ThreadResult.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadResult.Thread(childComplexity), true
+	case "ThreadResult.userErrors":
+		if e.ComplexityRoot.ThreadResult.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ThreadResult.UserErrors(childComplexity), true
+
+	case "UpdateProfilePayload.user":
+		if e.ComplexityRoot.UpdateProfilePayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateProfilePayload.User(childComplexity), true
+	case "UpdateProfilePayload.userErrors":
+		if e.ComplexityRoot.UpdateProfilePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateProfilePayload.UserErrors(childComplexity), true
+
+	case "UpdateReferencePayload.reference":
+		if e.ComplexityRoot.UpdateReferencePayload.Reference == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateReferencePayload.Reference(childComplexity), true
+	case "UpdateReferencePayload.userErrors":
+		if e.ComplexityRoot.UpdateReferencePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateReferencePayload.UserErrors(childComplexity), true
+
+	case "UpdateSupplyItemPayload.supplyItem":
+		if e.ComplexityRoot.UpdateSupplyItemPayload.SupplyItem == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateSupplyItemPayload.SupplyItem(childComplexity), true
+	case "UpdateSupplyItemPayload.userErrors":
+		if e.ComplexityRoot.UpdateSupplyItemPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateSupplyItemPayload.UserErrors(childComplexity), true
+
+	case "UpdateThreadPayload.thread":
+		if e.ComplexityRoot.UpdateThreadPayload.Thread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateThreadPayload.Thread(childComplexity), true
+	case "UpdateThreadPayload.userErrors":
+		if e.ComplexityRoot.UpdateThreadPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateThreadPayload.UserErrors(childComplexity), true
 
 	case "Usage.costUsd":
 		if e.ComplexityRoot.Usage.CostUsd == nil {
@@ -3191,27 +3922,50 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalers := func() *graphql.InputUnmarshalerIndex {
 		return graphql.NewInputUnmarshalerIndex(
+			graphql.NewInputUnmarshaler("AdvanceRunInput", ec.unmarshalInputAdvanceRunInput),
 			graphql.NewInputUnmarshaler("ApiKeyFilter", ec.unmarshalInputApiKeyFilter),
 			graphql.NewInputUnmarshaler("ApiKeyOrder", ec.unmarshalInputApiKeyOrder),
+			graphql.NewInputUnmarshaler("AppendMessageInput", ec.unmarshalInputAppendMessageInput),
+			graphql.NewInputUnmarshaler("ArchiveThreadInput", ec.unmarshalInputArchiveThreadInput),
+			graphql.NewInputUnmarshaler("ArchiveThreadsInput", ec.unmarshalInputArchiveThreadsInput),
 			graphql.NewInputUnmarshaler("AuditLogFilter", ec.unmarshalInputAuditLogFilter),
 			graphql.NewInputUnmarshaler("AuditLogOrder", ec.unmarshalInputAuditLogOrder),
+			graphql.NewInputUnmarshaler("CancelRunInput", ec.unmarshalInputCancelRunInput),
+			graphql.NewInputUnmarshaler("CancelRunsInput", ec.unmarshalInputCancelRunsInput),
+			graphql.NewInputUnmarshaler("CreateApiKeyInput", ec.unmarshalInputCreateApiKeyInput),
+			graphql.NewInputUnmarshaler("CreateSupplyItemInput", ec.unmarshalInputCreateSupplyItemInput),
+			graphql.NewInputUnmarshaler("CreateThreadInput", ec.unmarshalInputCreateThreadInput),
+			graphql.NewInputUnmarshaler("DeactivateSupplyItemInput", ec.unmarshalInputDeactivateSupplyItemInput),
+			graphql.NewInputUnmarshaler("DeleteReferenceInput", ec.unmarshalInputDeleteReferenceInput),
+			graphql.NewInputUnmarshaler("DeleteThreadInput", ec.unmarshalInputDeleteThreadInput),
 			graphql.NewInputUnmarshaler("EventInput", ec.unmarshalInputEventInput),
 			graphql.NewInputUnmarshaler("EventMetricInput", ec.unmarshalInputEventMetricInput),
 			graphql.NewInputUnmarshaler("JSONCondition", ec.unmarshalInputJSONCondition),
 			graphql.NewInputUnmarshaler("MessageFilter", ec.unmarshalInputMessageFilter),
 			graphql.NewInputUnmarshaler("MessageOrder", ec.unmarshalInputMessageOrder),
+			graphql.NewInputUnmarshaler("NewRunInput", ec.unmarshalInputNewRunInput),
+			graphql.NewInputUnmarshaler("PostMessageInput", ec.unmarshalInputPostMessageInput),
 			graphql.NewInputUnmarshaler("RecordEventsInput", ec.unmarshalInputRecordEventsInput),
 			graphql.NewInputUnmarshaler("ReferenceFilter", ec.unmarshalInputReferenceFilter),
 			graphql.NewInputUnmarshaler("ReferenceOrder", ec.unmarshalInputReferenceOrder),
+			graphql.NewInputUnmarshaler("RestoreThreadInput", ec.unmarshalInputRestoreThreadInput),
+			graphql.NewInputUnmarshaler("RetryRunInput", ec.unmarshalInputRetryRunInput),
+			graphql.NewInputUnmarshaler("RevokeApiKeyInput", ec.unmarshalInputRevokeApiKeyInput),
 			graphql.NewInputUnmarshaler("RunFilter", ec.unmarshalInputRunFilter),
 			graphql.NewInputUnmarshaler("RunOrder", ec.unmarshalInputRunOrder),
+			graphql.NewInputUnmarshaler("SetUserActiveInput", ec.unmarshalInputSetUserActiveInput),
 			graphql.NewInputUnmarshaler("SimilarityInput", ec.unmarshalInputSimilarityInput),
+			graphql.NewInputUnmarshaler("StartRunInput", ec.unmarshalInputStartRunInput),
 			graphql.NewInputUnmarshaler("SupplyItemFilter", ec.unmarshalInputSupplyItemFilter),
 			graphql.NewInputUnmarshaler("SupplyItemOrder", ec.unmarshalInputSupplyItemOrder),
 			graphql.NewInputUnmarshaler("ThreadFilter", ec.unmarshalInputThreadFilter),
 			graphql.NewInputUnmarshaler("ThreadOrder", ec.unmarshalInputThreadOrder),
 			graphql.NewInputUnmarshaler("TimeFilter", ec.unmarshalInputTimeFilter),
 			graphql.NewInputUnmarshaler("TimeRange", ec.unmarshalInputTimeRange),
+			graphql.NewInputUnmarshaler("UpdateProfileInput", ec.unmarshalInputUpdateProfileInput),
+			graphql.NewInputUnmarshaler("UpdateReferenceInput", ec.unmarshalInputUpdateReferenceInput),
+			graphql.NewInputUnmarshaler("UpdateSupplyItemInput", ec.unmarshalInputUpdateSupplyItemInput),
+			graphql.NewInputUnmarshaler("UpdateThreadInput", ec.unmarshalInputUpdateThreadInput),
 			graphql.NewInputUnmarshaler("UserFilter", ec.unmarshalInputUserFilter),
 			graphql.NewInputUnmarshaler("UserOrder", ec.unmarshalInputUserOrder),
 			graphql.NewInputUnmarshaler("WorkloadEventFilter", ec.unmarshalInputWorkloadEventFilter),
@@ -3307,7 +4061,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "reference.graphqls" "run.graphqls" "search.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
+//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "mutation_api_key.graphqls" "mutation_message.graphqls" "mutation_reference.graphqls" "mutation_run.graphqls" "mutation_supply_item.graphqls" "mutation_thread.graphqls" "mutation_user.graphqls" "reference.graphqls" "run.graphqls" "search.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -3425,6 +4179,13 @@ scalar BigInt
 	{Name: "ingest.graphqls", Input: sourceData("ingest.graphqls"), BuiltIn: false},
 	{Name: "message.graphqls", Input: sourceData("message.graphqls"), BuiltIn: false},
 	{Name: "metric.graphqls", Input: sourceData("metric.graphqls"), BuiltIn: false},
+	{Name: "mutation_api_key.graphqls", Input: sourceData("mutation_api_key.graphqls"), BuiltIn: false},
+	{Name: "mutation_message.graphqls", Input: sourceData("mutation_message.graphqls"), BuiltIn: false},
+	{Name: "mutation_reference.graphqls", Input: sourceData("mutation_reference.graphqls"), BuiltIn: false},
+	{Name: "mutation_run.graphqls", Input: sourceData("mutation_run.graphqls"), BuiltIn: false},
+	{Name: "mutation_supply_item.graphqls", Input: sourceData("mutation_supply_item.graphqls"), BuiltIn: false},
+	{Name: "mutation_thread.graphqls", Input: sourceData("mutation_thread.graphqls"), BuiltIn: false},
+	{Name: "mutation_user.graphqls", Input: sourceData("mutation_user.graphqls"), BuiltIn: false},
 	{Name: "reference.graphqls", Input: sourceData("reference.graphqls"), BuiltIn: false},
 	{Name: "run.graphqls", Input: sourceData("run.graphqls"), BuiltIn: false},
 	{Name: "search.graphqls", Input: sourceData("search.graphqls"), BuiltIn: false},
@@ -3462,6 +4223,16 @@ func (ec *executionContext) childFields_ActivityDay(ctx context.Context, field g
 		return ec.fieldContext_ActivityDay_averageDurationMs(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ActivityDay", field.Name)
+}
+
+func (ec *executionContext) childFields_AdvanceRunPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_AdvanceRunPayload_run(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_AdvanceRunPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AdvanceRunPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_ApiKey(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3512,6 +4283,36 @@ func (ec *executionContext) childFields_ApiKeyEdge(ctx context.Context, field gr
 		return ec.fieldContext_ApiKeyEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ApiKeyEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_AppendMessagePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "message":
+		return ec.fieldContext_AppendMessagePayload_message(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_AppendMessagePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AppendMessagePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ArchiveThreadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "thread":
+		return ec.fieldContext_ArchiveThreadPayload_thread(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ArchiveThreadPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ArchiveThreadPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ArchiveThreadsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "results":
+		return ec.fieldContext_ArchiveThreadsPayload_results(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ArchiveThreadsPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ArchiveThreadsPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_AuditLog(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3566,6 +4367,90 @@ func (ec *executionContext) childFields_AuditLogEdge(ctx context.Context, field 
 		return ec.fieldContext_AuditLogEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type AuditLogEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_CancelRunPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_CancelRunPayload_run(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CancelRunPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CancelRunPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CancelRunsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "results":
+		return ec.fieldContext_CancelRunsPayload_results(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CancelRunsPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CancelRunsPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateApiKeyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "apiKey":
+		return ec.fieldContext_CreateApiKeyPayload_apiKey(ctx, field)
+	case "token":
+		return ec.fieldContext_CreateApiKeyPayload_token(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CreateApiKeyPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateApiKeyPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateSupplyItemPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "supplyItem":
+		return ec.fieldContext_CreateSupplyItemPayload_supplyItem(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CreateSupplyItemPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateSupplyItemPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateThreadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "thread":
+		return ec.fieldContext_CreateThreadPayload_thread(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CreateThreadPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateThreadPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DeactivateSupplyItemPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "supplyItem":
+		return ec.fieldContext_DeactivateSupplyItemPayload_supplyItem(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_DeactivateSupplyItemPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeactivateSupplyItemPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DeleteReferencePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "deletedId":
+		return ec.fieldContext_DeleteReferencePayload_deletedId(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_DeleteReferencePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeleteReferencePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_DeleteThreadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "deletedId":
+		return ec.fieldContext_DeleteThreadPayload_deletedId(ctx, field)
+	case "thread":
+		return ec.fieldContext_DeleteThreadPayload_thread(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_DeleteThreadPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeleteThreadPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_EventMetric(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3778,6 +4663,18 @@ func (ec *executionContext) childFields_Platform(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type Platform", field.Name)
 }
 
+func (ec *executionContext) childFields_PostMessagePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "message":
+		return ec.fieldContext_PostMessagePayload_message(ctx, field)
+	case "run":
+		return ec.fieldContext_PostMessagePayload_run(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_PostMessagePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PostMessagePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_PreviousMetric(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "from":
@@ -3864,6 +4761,36 @@ func (ec *executionContext) childFields_ReferenceEdge(ctx context.Context, field
 	return nil, fmt.Errorf("no field named %q was found under type ReferenceEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_RestoreThreadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "thread":
+		return ec.fieldContext_RestoreThreadPayload_thread(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RestoreThreadPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RestoreThreadPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RetryRunPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_RetryRunPayload_run(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RetryRunPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RetryRunPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RevokeApiKeyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "apiKey":
+		return ec.fieldContext_RevokeApiKeyPayload_apiKey(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RevokeApiKeyPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RevokeApiKeyPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Run(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -3938,6 +4865,18 @@ func (ec *executionContext) childFields_RunEdge(ctx context.Context, field graph
 		return ec.fieldContext_RunEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RunEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_RunResult(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_RunResult_id(ctx, field)
+	case "run":
+		return ec.fieldContext_RunResult_run(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RunResult_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunResult", field.Name)
 }
 
 func (ec *executionContext) childFields_RunStatusChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4040,6 +4979,16 @@ func (ec *executionContext) childFields_SearchHit(ctx context.Context, field gra
 	return nil, fmt.Errorf("no field named %q was found under type SearchHit", field.Name)
 }
 
+func (ec *executionContext) childFields_SetUserActivePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_SetUserActivePayload_user(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_SetUserActivePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SetUserActivePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_SimilarReference(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "score":
@@ -4058,6 +5007,16 @@ func (ec *executionContext) childFields_SnippetPart(ctx context.Context, field g
 		return ec.fieldContext_SnippetPart_matches(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SnippetPart", field.Name)
+}
+
+func (ec *executionContext) childFields_StartRunPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_StartRunPayload_run(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_StartRunPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StartRunPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_SupplyItem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4226,6 +5185,58 @@ func (ec *executionContext) childFields_ThreadEdge(ctx context.Context, field gr
 		return ec.fieldContext_ThreadEdge_node(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ThreadEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_ThreadResult(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_ThreadResult_id(ctx, field)
+	case "thread":
+		return ec.fieldContext_ThreadResult_thread(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ThreadResult_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ThreadResult", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateProfilePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_UpdateProfilePayload_user(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_UpdateProfilePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateProfilePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateReferencePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "reference":
+		return ec.fieldContext_UpdateReferencePayload_reference(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_UpdateReferencePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateReferencePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateSupplyItemPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "supplyItem":
+		return ec.fieldContext_UpdateSupplyItemPayload_supplyItem(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_UpdateSupplyItemPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateSupplyItemPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateThreadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "thread":
+		return ec.fieldContext_UpdateThreadPayload_thread(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_UpdateThreadPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateThreadPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Usage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

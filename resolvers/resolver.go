@@ -4,6 +4,7 @@ package resolvers
 import (
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/analytics/ingest"
+	"github.com/netra-ai/netra/app"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
@@ -13,6 +14,7 @@ import (
 // Resolver is the root of the graph.
 type Resolver struct {
 	Store     *store.Store
+	App       *app.App
 	Analytics *analytics.Analytics
 	Ingest    *ingest.Ingester
 	Live      *live.Hub

@@ -41,6 +41,8 @@ func translate(ctx context.Context, err error) error {
 // translateCode knows the SQLSTATEs that are not our fault (PostgreSQL manual, appendix A).
 func translateCode(server *pgconn.PgError, err error) error {
 	switch {
+	case strings.HasPrefix(server.Code, "23"):
+		return translateConstraint(server, err)
 	case server.Code == "57014":
 		return models.Wrap(err, models.Timeout, "the database took too long")
 	case strings.HasPrefix(server.Code, "08"), strings.HasPrefix(server.Code, "57P"), server.Code == "53300":
@@ -51,6 +53,21 @@ func translateCode(server *pgconn.PgError, err error) error {
 		return models.Wrap(err, models.BadUserInput, "a value is not one that the database can hold")
 	case strings.HasPrefix(server.Code, "54"):
 		return models.Wrap(err, models.TooComplex, "a value is too large or too deep for the database")
+	default:
+		return err
+	}
+}
+
+// translateConstraint knows the constraints that a client can meet. One that rules of ours should have kept is our fault.
+func translateConstraint(server *pgconn.PgError, err error) error {
+	switch server.ConstraintName {
+	case "messages_thread_id_fkey", "runs_thread_id_fkey":
+		return models.Wrap(err, models.NotFound, "no such Thread")
+	case "check_type", "check_role", "check_status", "check_permissions":
+		return models.Wrap(err, models.BadUserInput, "a value is not one of those allowed")
+	case "threads_user_id_fkey", "runs_user_id_fkey", "references_user_id_fkey", "supply_catalog_user_id_fkey", "api_keys_user_id_fkey",
+		"idempotency_keys_user_id_fkey", "audit_logs_user_id_fkey":
+		return models.Wrap(err, models.Unauthenticated, "this account cannot be used")
 	default:
 		return err
 	}

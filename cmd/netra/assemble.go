@@ -21,6 +21,7 @@ import (
 
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/analytics/ingest"
+	"github.com/netra-ai/netra/app"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/resolvers"
@@ -71,7 +72,7 @@ func assemble(a assembly) (_ *replica, err error) {
 	}
 	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Store: r.store, Log: a.log})
 	r.retention = live.Retention{Store: r.store, Keep: cmp.Or(a.keepEvents, 7*24*time.Hour), Log: a.log}
-	root := &resolvers.Resolver{Store: r.store, Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}}
+	root := &resolvers.Resolver{Store: r.store, App: app.New(r.store), Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}}
 	registry := prometheus.NewRegistry()
 	if err := r.register(registry, root.Loaders); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)

@@ -122,6 +122,17 @@ func TestServe(t *testing.T) {
 		token := issue(t, netra, environment, "--email", "ann@example.com")
 		require.JSONEq(t, `{"data":{"viewer":{"email":"ann@example.com","threads":{"totalCount":0}}}}`, r.query(t, token, "{viewer{email threads{totalCount}}}"))
 
+		var made struct {
+			Data struct{ CreateAPIKey struct{ Token string } }
+		}
+		require.NoError(t, json.Unmarshal([]byte(r.query(t, token, `mutation{createApiKey(input:{name:"ci",permissions:[READ]}){token}}`)), &made))
+		key := made.Data.CreateAPIKey.Token
+		require.JSONEq(t, `{"data":{"viewer":{"email":"ann@example.com"}}}`, r.query(t, key, "{viewer{email}}"))
+		require.Contains(t, r.query(t, key, `mutation{createThread(input:{}){userErrors{code}}}`), "FORBIDDEN")
+		var audited string
+		require.NoError(t, db.Owner(t).QueryRow(`SELECT string_agg(concat_ws(' ', action, response_status, host(ip_address), user_agent, request_id IS NOT NULL), ', ' ORDER BY id) FROM audit_logs`).Scan(&audited))
+		require.Equal(t, "createApiKey 200 127.0.0.1 Go-http-client/1.1 t, createThread 403 127.0.0.1 Go-http-client/1.1 t", audited)
+
 		output, err := command(netra, environment, "serve", "--addr", strings.TrimPrefix(r.url, "http://")).CombinedOutput()
 		require.Error(t, err)
 		require.Equal(t, fmt.Sprintf("netra: address %s is in use: stop what listens there, or choose another with --addr or NETRA_ADDR\n",

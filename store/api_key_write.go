@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// APIKeys are those of ids that the viewer may see, with all their columns but the hash, in any order.
+func (t *Tx) APIKeys(ctx context.Context, ids []uuid.UUID) ([]*models.APIKey, error) {
+	return rowsOf[*models.APIKey](ctx, t, "SELECT "+apiKeys.all()+" FROM api_keys WHERE id = ANY($1::uuid[])", ids)
+}
+
+// CountUsableAPIKeys is how many keys of a user are good now.
+func (t *Tx) CountUsableAPIKeys(ctx context.Context, userID int) (n int, err error) {
+	err = t.tx.QueryRowContext(ctx, "SELECT count(*) FROM api_keys WHERE user_id = $1 AND is_active AND (expires_at IS NULL OR expires_at > now())", userID).Scan(&n)
+	return n, translate(ctx, err)
+}
+
+// InsertAPIKey keeps a key of a user.
+func (t *Tx) InsertAPIKey(ctx context.Context, userID int, token models.APIKeyToken, input models.CreateAPIKeyInput) error {
+	permissions := make([]string, len(input.Permissions))
+	for i, p := range input.Permissions {
+		permissions[i] = string(p)
+	}
+	return t.exec(ctx, `INSERT INTO api_keys (id, user_id, name, key_hash, permissions, expires_at, metadata) VALUES ($1, $2, $3, $4, $5::text[], $6, coalesce($7::text::jsonb, '{}'))`,
+		token.ID, userID, input.Name, token.Hash(), permissions, input.ExpiresAt, input.Metadata)
+}
+
+// RevokeAPIKey makes a key useless for good. It fails with NotFound.
+func (t *Tx) RevokeAPIKey(ctx context.Context, id uuid.UUID) error {
+	found, err := t.exists(ctx, "UPDATE api_keys SET is_active = false WHERE id = $1 RETURNING 1", id)
+	if err == nil && !found {
+		err = models.Errorf(models.NotFound, "no such %s", models.KindAPIKey)
+	}
+	return err
+}

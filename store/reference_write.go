@@ -1,0 +1,40 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// References are those of ids that the viewer may see, with all their columns, in any order.
+func (t *Tx) References(ctx context.Context, ids []uuid.UUID) ([]*models.Reference, error) {
+	return rowsOf[*models.Reference](ctx, t, "SELECT "+references.all()+` FROM "references" WHERE id = ANY($1::uuid[])`, ids)
+}
+
+// LockReference is the version of a reference, which nobody else changes until the transaction ends. It fails with NotFound.
+func (t *Tx) LockReference(ctx context.Context, id uuid.UUID) (version int, err error) {
+	found, err := rowOf[struct{ Version int }](ctx, t, models.KindReference, `SELECT version FROM "references" WHERE id = $1 FOR UPDATE`, id)
+	return found.Version, err
+}
+
+// UpdateReference edits what is known of a reference, not its content.
+func (t *Tx) UpdateReference(ctx context.Context, id uuid.UUID, input models.UpdateReferenceInput) error {
+	c := new(changes)
+	if name, ok := input.Name.ValueOK(); ok {
+		c.set("name", name, "::text")
+	}
+	if input.Type != nil {
+		c.set("type", string(*input.Type), "::text")
+	}
+	if metadata, ok := input.Metadata.ValueOK(); ok {
+		c.set("metadata", metadata, "::text::jsonb")
+	}
+	return c.update(ctx, t, `"references"`, id, "::uuid")
+}
+
+// DeleteReference deletes a reference for good; its file is an orphan from then on.
+func (t *Tx) DeleteReference(ctx context.Context, id uuid.UUID) error {
+	return t.exec(ctx, `DELETE FROM "references" WHERE id = $1`, id)
+}
