@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
+	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/app"
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/internal/testdb"
@@ -44,9 +45,10 @@ func byKey(v models.Viewer, permissions ...models.Permission) models.Viewer {
 
 // world is the graph over databases of its own.
 type world struct {
-	exec  *executor.Executor
-	store *store.Store
-	owner *sql.DB
+	exec     *executor.Executor
+	store    *store.Store
+	ingester *ingest.Ingester // writes nothing to ClickHouse: what it takes stays in its spool
+	owner    *sql.DB
 }
 
 func setup(t *testing.T) *world {
@@ -59,7 +61,10 @@ func setup(t *testing.T) *world {
 	s, err := store.Open(store.Config{URL: db.AppURL, StatementTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	exec := executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolvers.Resolver{Store: s, App: app.New(s), Loaders: new(loaders.Loaders)}}))
+	i, err := ingest.New(ingest.Config{URL: db.ClickHouseURL, Dir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, i.Close()) })
+	exec := executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolvers.Resolver{Store: s, App: app.New(s), Ingest: i, Loaders: new(loaders.Loaders)}}))
 	exec.SetErrorPresenter(func(ctx context.Context, err error) *gqlerror.Error {
 		presented := graphql.DefaultErrorPresenter(ctx, err)
 		if presented.Extensions == nil { // gqlgen's own have a code
@@ -67,7 +72,7 @@ func setup(t *testing.T) *world {
 		}
 		return presented
 	})
-	return &world{exec: exec, store: s, owner: owner}
+	return &world{exec: exec, store: s, ingester: i, owner: owner}
 }
 
 // answer is what the graph said.

@@ -11,10 +11,10 @@ import (
 // maxEvents is how many events one mutation records: more come faster as lines.
 const maxEvents = 1000
 
-// recordEvents records all events or none. What is wrong with single events is for the user; everything else is an error of the field.
+// recordEvents records all events or none. What is wrong with the input, or not the viewer's to do, is for the user; everything else is an error of the field.
 func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsInput) (*models.RecordEventsPayload, error) {
 	if len(input.Events) > maxEvents {
-		return nil, models.Errorf(models.BadUserInput, "at most %d events at once; POST /ingest/events takes more", maxEvents)
+		return refusedEvents(models.Errorf(models.BadUserInput, "at most %d events at once; POST /ingest/events takes more", maxEvents), "events"), nil
 	}
 	key := ""
 	if input.IdempotencyKey != nil {
@@ -22,6 +22,7 @@ func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsIn
 	}
 	err := r.Ingest.Record(ctx, input.Events, key)
 	var mistakes *models.EventErrors
+	var known *models.Error
 	switch {
 	case err == nil:
 		return &models.RecordEventsPayload{Accepted: len(input.Events), UserErrors: []*models.UserError{}}, nil
@@ -33,7 +34,15 @@ func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsIn
 			})
 		}
 		return payload, nil
+	case errors.As(err, &known) && known.Code == models.BadUserInput:
+		return refusedEvents(known, "idempotencyKey"), nil
+	case errors.As(err, &known) && (known.Code == models.Forbidden || known.Code == models.TooComplex):
+		return refusedEvents(known), nil
 	default:
 		return nil, err
 	}
+}
+
+func refusedEvents(err *models.Error, field ...string) *models.RecordEventsPayload {
+	return &models.RecordEventsPayload{UserErrors: []*models.UserError{{Field: append([]string{}, field...), Message: err.Message, Code: string(err.Code)}}}
 }

@@ -82,10 +82,10 @@ func (g *gate) planDefers(ctx context.Context, operation *graphql.OperationConte
 	return nil
 }
 
-// InterceptOperation refuses subscriptions without a viewer; of other operations only the single field is refused.
+// InterceptOperation refuses subscriptions without a viewer who may read; of other operations only the single field is refused.
 func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
 	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription {
-		if err := mayAsk(ctx, "Subscription", ""); err != nil {
+		if err := mayRead(ctx); err != nil {
 			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{coded(err.Error(), models.CodeOf(err))}})
 		}
 	}
@@ -95,7 +95,11 @@ func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHan
 // InterceptRootField is the one place that keeps strangers from data: no resolver runs without a viewer.
 func (g *gate) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	root := graphql.GetRootFieldContext(ctx)
-	if err := mayAsk(ctx, root.Object, root.Field.Name); err != nil && !isIntrospection(root.Field.Name) {
+	may := mayRead
+	if root.Object == "Mutation" {
+		may = signedIn
+	}
+	if err := may(ctx); err != nil && !isIntrospection(root.Field.Name) {
 		failure := gqlerror.Wrap(err)
 		failure.Path = ast.Path{ast.PathName(root.Field.Alias)}
 		if at := root.Field.Position; at != nil {

@@ -54,7 +54,7 @@ func (s *Server) ingestEvents(w http.ResponseWriter, r *http.Request) (accepted 
 	if err != nil {
 		return 0, err
 	}
-	if err := mayIngest(ctx); err != nil {
+	if _, err := models.ViewerFrom(ctx); err != nil {
 		return 0, err
 	}
 	if refused := checkIngestType(r.Header); refused != nil {

@@ -117,7 +117,7 @@ func (i *Ingester) Close() error {
 
 // Record takes events of the graph for the viewer of ctx, all or none. They are durable when it returns nil. Events with the same key from
 // the same user count once, as far back as ClickHouse remembers inserts: a client that has lost an answer sends the same again. It fails with
-// EventErrors, BadUserInput, Unauthenticated, or AnalyticsUnavailable when the spool is full.
+// EventErrors, BadUserInput, Unauthenticated, Forbidden for an API key that may not, or AnalyticsUnavailable when the spool is full.
 func (i *Ingester) Record(ctx context.Context, events []*models.EventInput, key string) error {
 	viewer, identity, err := i.sender(ctx, key)
 	if err != nil {
@@ -194,8 +194,14 @@ type lineReader struct {
 
 // sender is who sends, and the identity of a batch with a key: the same for the same user and key in every process.
 func (i *Ingester) sender(ctx context.Context, key string) (viewer models.Viewer, identity string, err error) {
-	if viewer, err = models.ViewerFrom(ctx); err != nil || key == "" {
+	if viewer, err = models.ViewerFrom(ctx); err != nil {
 		return viewer, "", err
+	}
+	if !viewer.May(models.PermissionIngest) {
+		return viewer, "", models.Errorf(models.Forbidden, "this API key may not record events")
+	}
+	if key == "" {
+		return viewer, "", nil
 	}
 	if len(key) > MaxKey {
 		return viewer, "", models.Errorf(models.BadUserInput, "the idempotency key may have %d bytes", MaxKey)
