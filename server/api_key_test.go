@@ -16,7 +16,8 @@ import (
 func TestAPIKeys_SignIn(t *testing.T) {
 	t.Parallel()
 	reader, collector, revoked := models.NewAPIKeyToken(), models.NewAPIKeyToken(), models.NewAPIKeyToken()
-	e := open(t, func(cfg *server.Config) {
+	_, spooled := spooling(t, 1<<20)
+	e := open(t, spooled, func(cfg *server.Config) {
 		cfg.AuthenticateKey = func(_ context.Context, key models.APIKeyToken) (models.Viewer, time.Time, error) {
 			switch key {
 			case reader:
@@ -35,6 +36,14 @@ func TestAPIKeys_SignIn(t *testing.T) {
 	require.JSONEq(t, `{"viewer":{"email":"alice@example.com"}}`, string(x.answer.Data))
 	require.NotContains(t, e.log.String(), reader.String(), "no key is logged")
 	require.Contains(t, ask(collector.String()).body, "FORBIDDEN", "recording events is not reading")
+	record := func(key string) *exchange {
+		return e.ask(t, http.MethodPost, "/ingest/events", oneEvent, "Content-Type", "application/x-ndjson", "Authorization", "Bearer "+key)
+	}
+	x = record(collector.String())
+	require.Equal(t, http.StatusOK, x.status, x.body)
+	x = record(reader.String())
+	require.Equal(t, http.StatusForbidden, x.status)
+	require.Contains(t, x.body, "FORBIDDEN", "reading is not recording events")
 	good := reader.String()
 	for _, bad := range []string{revoked.String(), "ntr_", "ntr_x_y", good[:len(good)-1], good + "A", strings.ToUpper(good[:36]) + good[36:], good[:len(good)-1] + "!", strings.Repeat("ntr_", 1000)} {
 		require.Equal(t, http.StatusUnauthorized, ask(bad).status, bad)

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/netra-ai/netra/app"
 	"github.com/netra-ai/netra/internal/testdb"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
@@ -79,12 +80,13 @@ func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 		require.NoError(t, rows.Close())
 	})
 	p.config = server.Config{
-		Resolvers:    &resolvers.Resolver{Store: rows, Live: p.hub, Loaders: &loaders.Loaders{}},
-		Authenticate: rows.Viewer,
-		Standing:     rows.Standing,
-		Secret:       p.secret,
-		Grace:        soon,
-		Log:          log,
+		Resolvers:       &resolvers.Resolver{Store: rows, App: app.New(rows), Live: p.hub, Loaders: &loaders.Loaders{}},
+		Authenticate:    rows.Viewer,
+		AuthenticateKey: rows.ViewerByKey,
+		Standing:        rows.Standing,
+		Secret:          p.secret,
+		Grace:           soon,
+		Log:             log,
 	}
 	p.serve()
 	return p

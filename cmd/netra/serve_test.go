@@ -93,6 +93,7 @@ func (r *running) query(t *testing.T, token, query string) string {
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("X-Forwarded-For", "203.0.113.9")
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, response.Body.Close()) }()
@@ -111,7 +112,7 @@ func TestServe(t *testing.T) {
 		_, err := db.Owner(t).Exec(`INSERT INTO users (email, is_active) VALUES ('ann@example.com', true), ('gone@example.com', false)`)
 		require.NoError(t, err)
 		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + db.AppURL, "NETRA_CLICKHOUSE_URL=" + db.ClickHouseURL, "NETRA_SECRET=" + secret, "NETRA_SPOOL_DIR=" + t.TempDir()}
-		r := start(t, netra, environment, "serve")
+		r := start(t, netra, environment, "serve", "--trust-proxy", "127.0.0.0/8")
 		status, body := r.get(t, "/readyz")
 		require.Equal(t, http.StatusOK, status, body)
 		require.JSONEq(t, `{"status":"ready","checks":{"postgres":"ok","clickhouse":"ok"}}`, body)
@@ -131,7 +132,7 @@ func TestServe(t *testing.T) {
 		require.Contains(t, r.query(t, key, `mutation{createThread(input:{}){userErrors{code}}}`), "FORBIDDEN")
 		var audited string
 		require.NoError(t, db.Owner(t).QueryRow(`SELECT string_agg(concat_ws(' ', action, response_status, host(ip_address), user_agent, request_id IS NOT NULL), ', ' ORDER BY id) FROM audit_logs`).Scan(&audited))
-		require.Equal(t, "createApiKey 200 127.0.0.1 Go-http-client/1.1 t, createThread 403 127.0.0.1 Go-http-client/1.1 t", audited)
+		require.Equal(t, "createApiKey 200 203.0.113.9 Go-http-client/1.1 t, createThread 403 203.0.113.9 Go-http-client/1.1 t", audited)
 
 		output, err := command(netra, environment, "serve", "--addr", strings.TrimPrefix(r.url, "http://")).CombinedOutput()
 		require.Error(t, err)
