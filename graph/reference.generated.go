@@ -236,6 +236,98 @@ func (ec *executionContext) fieldContext_Reference_hasEmbedding(_ context.Contex
 	return graphql.NewScalarFieldContext("Reference", field, false, false, "Boolean")
 }
 
+func (ec *executionContext) _Reference_embeddingStatus(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_embeddingStatus(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EmbeddingStatus, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v models.EmbeddingStatus) graphql.Marshaler {
+			return ec.marshalNEmbeddingStatus2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatus(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_embeddingStatus(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, false, false, "EmbeddingStatus")
+}
+
+func (ec *executionContext) _Reference_embeddingModel(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_embeddingModel(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EmbeddingModel, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_embeddingModel(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, false, false, "String")
+}
+
+func (ec *executionContext) _Reference_embeddingError(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_embeddingError(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EmbeddingError, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_embeddingError(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, false, false, "String")
+}
+
+func (ec *executionContext) _Reference_embeddedAt(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_embeddedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EmbeddedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_embeddedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, false, false, "DateTime")
+}
+
 func (ec *executionContext) _Reference_embedding(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -572,7 +664,7 @@ func (ec *executionContext) unmarshalInputReferenceFilter(ctx context.Context, o
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"type", "mimeType", "hasEmbedding", "createdAt", "updatedAt", "metadata"}
+	fieldsInOrder := [...]string{"type", "mimeType", "hasEmbedding", "embeddingStatus", "createdAt", "updatedAt", "metadata"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -600,6 +692,13 @@ func (ec *executionContext) unmarshalInputReferenceFilter(ctx context.Context, o
 				return it, err
 			}
 			it.HasEmbedding = data
+		case "embeddingStatus":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("embeddingStatus"))
+			data, err := ec.unmarshalOEmbeddingStatus2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatusᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.EmbeddingStatus = data
 		case "createdAt":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("createdAt"))
 			data, err := ec.unmarshalOTimeFilter2ᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐTimeFilter(ctx, v)
@@ -755,6 +854,26 @@ func (ec *executionContext) _Reference(ctx context.Context, sel ast.SelectionSet
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "embeddingStatus":
+			out.Values[i] = ec._Reference_embeddingStatus(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "embeddingModel":
+			out.Values[i] = ec._Reference_embeddingModel(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "embeddingError":
+			out.Values[i] = ec._Reference_embeddingError(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "embeddedAt":
+			out.Values[i] = ec._Reference_embeddedAt(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		case "embedding":
 			out.Values[i] = ec._Reference_embedding(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
@@ -894,6 +1013,16 @@ func (ec *executionContext) _ReferenceEdge(ctx context.Context, sel ast.Selectio
 
 // region    ***************************** type.gotpl *****************************
 
+func (ec *executionContext) unmarshalNEmbeddingStatus2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatus(ctx context.Context, v any) (models.EmbeddingStatus, error) {
+	var res models.EmbeddingStatus
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNEmbeddingStatus2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatus(ctx context.Context, sel ast.SelectionSet, v models.EmbeddingStatus) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) marshalNReference2ᚕᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐReferenceᚄ(ctx context.Context, sel ast.SelectionSet, v []*models.Reference) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
@@ -965,6 +1094,42 @@ func (ec *executionContext) unmarshalNReferenceType2githubᚗcomᚋnetraᚑaiᚋ
 
 func (ec *executionContext) marshalNReferenceType2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐReferenceType(ctx context.Context, sel ast.SelectionSet, v models.ReferenceType) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) unmarshalOEmbeddingStatus2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatusᚄ(ctx context.Context, v any) ([]models.EmbeddingStatus, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]models.EmbeddingStatus, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNEmbeddingStatus2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatus(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalOEmbeddingStatus2ᚕgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatusᚄ(ctx context.Context, sel ast.SelectionSet, v []models.EmbeddingStatus) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNEmbeddingStatus2githubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐEmbeddingStatus(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalOReference2ᚖgithubᚗcomᚋnetraᚑaiᚋnetraᚋmodelsᚐReference(ctx context.Context, sel ast.SelectionSet, v *models.Reference) graphql.Marshaler {

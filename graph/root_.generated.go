@@ -349,21 +349,25 @@ type ComplexityRoot struct {
 	}
 
 	Reference struct {
-		Content      func(childComplexity int) int
-		CreatedAt    func(childComplexity int) int
-		DatabaseID   func(childComplexity int) int
-		Embedding    func(childComplexity int) int
-		FilePath     func(childComplexity int) int
-		FileSize     func(childComplexity int) int
-		HasEmbedding func(childComplexity int) int
-		ID           func(childComplexity int) int
-		Metadata     func(childComplexity int) int
-		MimeType     func(childComplexity int) int
-		Name         func(childComplexity int) int
-		Type         func(childComplexity int) int
-		UpdatedAt    func(childComplexity int) int
-		User         func(childComplexity int) int
-		Version      func(childComplexity int) int
+		Content         func(childComplexity int) int
+		CreatedAt       func(childComplexity int) int
+		DatabaseID      func(childComplexity int) int
+		EmbeddedAt      func(childComplexity int) int
+		Embedding       func(childComplexity int) int
+		EmbeddingError  func(childComplexity int) int
+		EmbeddingModel  func(childComplexity int) int
+		EmbeddingStatus func(childComplexity int) int
+		FilePath        func(childComplexity int) int
+		FileSize        func(childComplexity int) int
+		HasEmbedding    func(childComplexity int) int
+		ID              func(childComplexity int) int
+		Metadata        func(childComplexity int) int
+		MimeType        func(childComplexity int) int
+		Name            func(childComplexity int) int
+		Type            func(childComplexity int) int
+		UpdatedAt       func(childComplexity int) int
+		User            func(childComplexity int) int
+		Version         func(childComplexity int) int
 	}
 
 	ReferenceConnection struct {
@@ -2189,12 +2193,36 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Reference.DatabaseID(childComplexity), true
+	case "Reference.embeddedAt":
+		if e.ComplexityRoot.Reference.EmbeddedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.EmbeddedAt(childComplexity), true
 	case "Reference.embedding":
 		if e.ComplexityRoot.Reference.Embedding == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Reference.Embedding(childComplexity), true
+	case "Reference.embeddingError":
+		if e.ComplexityRoot.Reference.EmbeddingError == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.EmbeddingError(childComplexity), true
+	case "Reference.embeddingModel":
+		if e.ComplexityRoot.Reference.EmbeddingModel == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.EmbeddingModel(childComplexity), true
+	case "Reference.embeddingStatus":
+		if e.ComplexityRoot.Reference.EmbeddingStatus == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.EmbeddingStatus(childComplexity), true
 	case "Reference.filePath":
 		if e.ComplexityRoot.Reference.FilePath == nil {
 			break
@@ -4721,6 +4749,14 @@ func (ec *executionContext) childFields_Reference(ctx context.Context, field gra
 		return ec.fieldContext_Reference_mimeType(ctx, field)
 	case "hasEmbedding":
 		return ec.fieldContext_Reference_hasEmbedding(ctx, field)
+	case "embeddingStatus":
+		return ec.fieldContext_Reference_embeddingStatus(ctx, field)
+	case "embeddingModel":
+		return ec.fieldContext_Reference_embeddingModel(ctx, field)
+	case "embeddingError":
+		return ec.fieldContext_Reference_embeddingError(ctx, field)
+	case "embeddedAt":
+		return ec.fieldContext_Reference_embeddedAt(ctx, field)
 	case "embedding":
 		return ec.fieldContext_Reference_embedding(ctx, field)
 	case "createdAt":

@@ -473,7 +473,7 @@ func (ec *executionContext) unmarshalInputSimilarityInput(ctx context.Context, o
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"referenceId", "vector"}
+	fieldsInOrder := [...]string{"referenceId", "text", "vector", "model"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -487,6 +487,13 @@ func (ec *executionContext) unmarshalInputSimilarityInput(ctx context.Context, o
 				return it, err
 			}
 			it.ReferenceID = data
+		case "text":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("text"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Text = data
 		case "vector":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("vector"))
 			data, err := ec.unmarshalOFloat2ᚕfloat64ᚄ(ctx, v)
@@ -494,6 +501,13 @@ func (ec *executionContext) unmarshalInputSimilarityInput(ctx context.Context, o
 				return it, err
 			}
 			it.Vector = data
+		case "model":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("model"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Model = data
 		}
 	}
 	return it, nil

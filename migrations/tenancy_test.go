@@ -18,6 +18,7 @@ var rowOf = map[string]string{
 	"api_keys":         "INSERT INTO api_keys (user_id, name, key_hash) SELECT $1::int, 'key', $2::uuid::text",
 	"audit_logs":       "INSERT INTO audit_logs (user_id, action, resource_id) SELECT $1, 'login', $2::uuid::text",
 	"idempotency_keys": "INSERT INTO idempotency_keys (user_id, operation, key_hash, input_hash, expires_at) SELECT $1, 'op', uuid_send($2::uuid), '', now()",
+	"embedding_jobs":   `INSERT INTO embedding_jobs (reference_id, user_id, holder, due) SELECT coalesce((SELECT id FROM "references" WHERE user_id = $1 LIMIT 1), $2::uuid), $1, $2::uuid, now()`,
 	"users":            "SELECT $1::int, $2::uuid", // setup made them
 	"threads":          "SELECT $1::int, $2::uuid",
 	"run_events":       "SELECT $1::int, $2::uuid", // the run made one
@@ -28,8 +29,8 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 	s := setup(t)
 	tables := column[string](t, s.owner, `SELECT relname::text FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname NOT LIKE 'goose%'
-			AND relname <> 'run_events_horizon' ORDER BY relname`) // which is of no tenant
-	require.Len(t, tables, 10)
+			AND relname <> ALL ('{run_events_horizon,embedding_settings}') ORDER BY relname COLLATE "C" DESC`) // these are of no tenant; references come before embedding_jobs
+	require.Len(t, tables, 11)
 	for _, table := range tables {
 		require.Contains(t, rowOf, table, "a table without a row in this test")
 		_, err := s.owner.ExecContext(t.Context(), rowOf[table], s.alice, s.aliceThread)
@@ -63,7 +64,7 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 			}
 			if may("UPDATE") {
 				changed := value[string](t, s.owner, `SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0
-					AND has_column_privilege('netra_app', attrelid, attnum, 'UPDATE') AND attname = ANY ('{metadata,name,answer}') LIMIT 1`, quoted)
+					AND has_column_privilege('netra_app', attrelid, attnum, 'UPDATE') AND attname = ANY ('{metadata,name,answer,error}') LIMIT 1`, quoted)
 				update := fmt.Sprintf("UPDATE %s SET %s = %[2]s WHERE %s = $1", quoted, changed, tenant)
 				require.Zero(t, exec(t, alice, update, s.bob))
 				require.EqualValues(t, 1, exec(t, alice, update, s.alice))
@@ -105,6 +106,8 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 	require.Equal(t, []string{
 		"api_keys DELETE", // the rest by column
 		"audit_logs SELECT,INSERT",
+		"embedding_jobs SELECT,INSERT,UPDATE,DELETE",
+		"embedding_settings SELECT,INSERT,UPDATE",
 		"goose_db_version",
 		"idempotency_keys SELECT,INSERT,UPDATE,DELETE",
 		"messages SELECT,INSERT,UPDATE,DELETE",

@@ -9,18 +9,19 @@ import (
 type Code string
 
 const (
-	Unauthenticated      Code = "UNAUTHENTICATED"       // no valid credentials
-	Forbidden            Code = "FORBIDDEN"             // valid credentials that do not suffice
-	NotFound             Code = "NOT_FOUND"             // absent, or not the viewer's to see: the two are never told apart
-	BadUserInput         Code = "BAD_USER_INPUT"        // an argument that can never work
-	Conflict             Code = "CONFLICT"              // the state does not allow it
-	RateLimited          Code = "RATE_LIMITED"          // too much at once; try again later
-	CursorExpired        Code = "CURSOR_EXPIRED"        // a subscription's cursor is too old or of another database: it goes on from a snapshot
-	TooComplex           Code = "TOO_COMPLEX"           // the operation is over a limit of size or cost
-	AnalyticsUnavailable Code = "ANALYTICS_UNAVAILABLE" // ClickHouse cannot answer now
-	DatabaseUnavailable  Code = "DATABASE_UNAVAILABLE"  // PostgreSQL cannot answer now
-	Timeout              Code = "TIMEOUT"               // it took longer than it may
-	Internal             Code = "INTERNAL"              // our fault; the log has the details under the reference given
+	Unauthenticated       Code = "UNAUTHENTICATED"        // no valid credentials
+	Forbidden             Code = "FORBIDDEN"              // valid credentials that do not suffice
+	NotFound              Code = "NOT_FOUND"              // absent, or not the viewer's to see: the two are never told apart
+	BadUserInput          Code = "BAD_USER_INPUT"         // an argument that can never work
+	Conflict              Code = "CONFLICT"               // the state does not allow it
+	RateLimited           Code = "RATE_LIMITED"           // too much at once; try again later
+	CursorExpired         Code = "CURSOR_EXPIRED"         // a subscription's cursor is too old or of another database: it goes on from a snapshot
+	TooComplex            Code = "TOO_COMPLEX"            // the operation is over a limit of size or cost
+	AnalyticsUnavailable  Code = "ANALYTICS_UNAVAILABLE"  // ClickHouse cannot answer now
+	EmbeddingsUnavailable Code = "EMBEDDINGS_UNAVAILABLE" // there is no endpoint that embeds texts, or it cannot answer now
+	DatabaseUnavailable   Code = "DATABASE_UNAVAILABLE"   // PostgreSQL cannot answer now
+	Timeout               Code = "TIMEOUT"                // it took longer than it may
+	Internal              Code = "INTERNAL"               // our fault; the log has the details under the reference given
 )
 
 // Error is the one error type that a client may see: its message is written for the client and says nothing internal.

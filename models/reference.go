@@ -26,10 +26,16 @@ type Reference struct {
 	MimeType     *string       `bun:"mime_type"`
 	Embedding    []float64     `bun:"embedding,type:vector(1536),nullzero"` // as PostgreSQL writes the 32-bit numbers
 	HasEmbedding bool          `bun:"has_embedding,scanonly"`
-	CreatedAt    time.Time     `bun:"created_at"`
-	UpdatedAt    time.Time     `bun:"updated_at"`
-	Metadata     JSON          `bun:"metadata,type:jsonb"`
-	Version      int           `bun:"version,nullzero,default:1"`
+
+	EmbeddingStatus EmbeddingStatus `bun:"embedding_status,scanonly"`
+	EmbeddingModel  *string         `bun:"embedding_model"`
+	EmbeddingError  *string         `bun:"embedding_error"`
+	EmbeddedAt      *time.Time      `bun:"embedded_at"`
+
+	CreatedAt time.Time `bun:"created_at"`
+	UpdatedAt time.Time `bun:"updated_at"`
+	Metadata  JSON      `bun:"metadata,type:jsonb"`
+	Version   int       `bun:"version,nullzero,default:1"`
 }
 
 func (*Reference) IsNode()      {}
@@ -61,6 +67,21 @@ const (
 func (t ReferenceType) MarshalGQL(w io.Writer) { marshalEnum(w, t) }
 func (t *ReferenceType) UnmarshalGQL(v any) error {
 	return unmarshalEnum(v, t, []ReferenceType{ReferenceDocument, ReferenceDataset, ReferenceConfiguration, ReferenceModel, ReferenceOther})
+}
+
+// EmbeddingStatus is how far a reference's embedding is.
+type EmbeddingStatus string
+
+const (
+	EmbeddingReady   EmbeddingStatus = "ready"   // of the text as it is, or given by a writer
+	EmbeddingPending EmbeddingStatus = "pending" // the text waits for the endpoint; an embedding of an earlier text may be there
+	EmbeddingFailed  EmbeddingStatus = "failed"  // the endpoint has refused the text
+	EmbeddingNone    EmbeddingStatus = "none"    // nothing will make one: there is no text, or no endpoint
+)
+
+func (s EmbeddingStatus) MarshalGQL(w io.Writer) { marshalEnum(w, s) }
+func (s *EmbeddingStatus) UnmarshalGQL(v any) error {
+	return unmarshalEnum(v, s, []EmbeddingStatus{EmbeddingReady, EmbeddingPending, EmbeddingFailed, EmbeddingNone})
 }
 
 // ReferenceOrderField is a column by which references can be listed.
@@ -100,9 +121,12 @@ type ReferenceFilter struct {
 	Type         []ReferenceType
 	MimeType     []string
 	HasEmbedding *bool
-	CreatedAt    *TimeFilter
-	UpdatedAt    *TimeFilter
-	Metadata     JSON
+
+	EmbeddingStatus []EmbeddingStatus
+
+	CreatedAt *TimeFilter
+	UpdatedAt *TimeFilter
+	Metadata  JSON
 }
 
 type (

@@ -109,21 +109,42 @@ type SnippetPart struct {
 // SimilarityInput is the argument of a similarity search as the client gave it.
 type SimilarityInput struct {
 	ReferenceID *string
+	Text        *string
 	Vector      []float64
+	Model       *string
 }
 
-// Similarity is what something is to be similar to: a reference or a vector.
+// Similarity is what something is to be similar to: a reference, or a vector, which may have to be made of a text first.
 type Similarity struct {
 	ReferenceID *uuid.UUID
-	Vector      string // as PostgreSQL reads it
+	Text        string
+	Vector      string  // as PostgreSQL reads it
+	Model       *string // that made the vector; nil where nobody said
 }
+
+// maxSimilarTo is in bytes: about what models read.
+const maxSimilarTo = 8000
 
 // Similarity checks the input. It fails with BadUserInput.
 func (in SimilarityInput) Similarity() (Similarity, error) {
-	if (in.ReferenceID == nil) == (in.Vector == nil) {
-		return Similarity{}, Errorf(BadUserInput, "give either referenceId or vector")
+	given := 0
+	for _, is := range []bool{in.ReferenceID != nil, in.Text != nil, in.Vector != nil} {
+		if is {
+			given++
+		}
 	}
-	if in.ReferenceID != nil {
+	switch {
+	case given != 1:
+		return Similarity{}, Errorf(BadUserInput, "give one of referenceId, text and vector")
+	case in.Model != nil && (in.Vector == nil || *in.Model == ""):
+		return Similarity{}, Errorf(BadUserInput, "model is the name of what made a vector")
+	case in.Text != nil && strings.TrimSpace(*in.Text) == "":
+		return Similarity{}, Errorf(BadUserInput, "the text is empty")
+	case in.Text != nil && len(*in.Text) > maxSimilarTo:
+		return Similarity{}, Errorf(BadUserInput, "the text has at most %d bytes", maxSimilarTo)
+	case in.Text != nil:
+		return Similarity{Text: *in.Text}, nil
+	case in.ReferenceID != nil:
 		id, err := ParseIDOf(KindReference, *in.ReferenceID)
 		if err != nil {
 			return Similarity{}, err
@@ -132,7 +153,7 @@ func (in SimilarityInput) Similarity() (Similarity, error) {
 		return Similarity{ReferenceID: &key}, err
 	}
 	vector, err := FormatVector(in.Vector)
-	return Similarity{Vector: vector}, err
+	return Similarity{Vector: vector, Model: in.Model}, err
 }
 
 // FormatVector is an embedding as PostgreSQL reads it. It fails with BadUserInput.

@@ -217,7 +217,10 @@ func load(t *testing.T, s size) (*testdb.DB, dataset) {
 		require.NoError(t, owner.NewSelect().Model(rows).Scan(t.Context()))
 	}
 	for _, reference := range stored.references {
-		reference.HasEmbedding = reference.Embedding != nil
+		reference.HasEmbedding, reference.EmbeddingStatus = reference.Embedding != nil, models.EmbeddingNone // there is no endpoint
+		if reference.HasEmbedding {
+			reference.EmbeddingStatus = models.EmbeddingReady
+		}
 	}
 	require.Len(t, stored.messages, len(d.messages))
 	stored.transitions = transitions(t, owner)

@@ -59,7 +59,7 @@ func (o *oracle) userOf(ctx context.Context, userID *int) (*models.User, error) 
 func (o oracleUser) References(ctx context.Context, user *models.User, first *int, after *string, last *int, before *string, f *models.ReferenceFilter, order models.ReferenceOrder) (*models.ReferenceConnection, error) {
 	return list(ctx, o.oracle, o.references, models.PageArguments{First: first, After: after, Last: last, Before: before}, order.Order(), func(r *models.Reference) bool {
 		return r.UserID == user.DatabaseID && sees(ctx, r.UserID) && (f == nil || oneOf(f.Type, &r.Type) && oneOf(f.MimeType, r.MimeType) &&
-			(f.HasEmbedding == nil || *f.HasEmbedding == r.HasEmbedding) && within(f.CreatedAt, r.CreatedAt) && within(f.UpdatedAt, r.UpdatedAt) && holds(r.Metadata, f.Metadata))
+			(f.HasEmbedding == nil || *f.HasEmbedding == r.HasEmbedding) && oneOf(f.EmbeddingStatus, &r.EmbeddingStatus) && within(f.CreatedAt, r.CreatedAt) && within(f.UpdatedAt, r.UpdatedAt) && holds(r.Metadata, f.Metadata))
 	})
 }
 

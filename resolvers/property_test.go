@@ -50,7 +50,7 @@ func newAPI(root graph.ResolverRoot) *api {
 }
 
 // real is the graph on the engines.
-func real(t *testing.T, db *testdb.DB) *api {
+func real(t *testing.T, db *testdb.DB, adjust ...func(*resolvers.Resolver)) *api {
 	t.Helper()
 	s, err := store.Open(store.Config{URL: db.AppURL, StatementTimeout: patience, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -59,6 +59,9 @@ func real(t *testing.T, db *testdb.DB) *api {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	root := &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)}
+	for _, change := range adjust {
+		change(root)
+	}
 	api := newAPI(root)
 	api.loaders, api.analytics = root.Loaders, a
 	return api

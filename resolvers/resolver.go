@@ -5,6 +5,7 @@ import (
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/app"
+	"github.com/netra-ai/netra/embeddings"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
@@ -13,12 +14,13 @@ import (
 
 // Resolver is the root of the graph.
 type Resolver struct {
-	Store     *store.Store
-	App       *app.App
-	Analytics *analytics.Analytics
-	Ingest    *ingest.Ingester
-	Live      *live.Hub
-	Loaders   *loaders.Loaders
+	Store      *store.Store
+	App        *app.App
+	Analytics  *analytics.Analytics
+	Ingest     *ingest.Ingester
+	Live       *live.Hub
+	Loaders    *loaders.Loaders
+	Embeddings *embeddings.Endpoint // nil where there is none
 
 	runs     eventRows[models.Run]
 	messages eventRows[models.Message]

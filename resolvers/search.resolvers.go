@@ -18,16 +18,16 @@ func (r *queryResolver) Search(ctx context.Context, query string, types []models
 	if err := search.Check(); err != nil {
 		return nil, err
 	}
+	page, err := models.NewPage(models.PageArguments{First: first, After: after}, models.SearchOrder)
+	if err != nil {
+		return nil, err
+	}
 	if similarTo != nil {
-		similar, err := similarTo.Similarity()
+		similar, err := r.similarity(ctx, *similarTo)
 		if err != nil {
 			return nil, err
 		}
 		search.SimilarTo = &similar
-	}
-	page, err := models.NewPage(models.PageArguments{First: first, After: after}, models.SearchOrder)
-	if err != nil {
-		return nil, err
 	}
 	rows, err := r.Store.Search(ctx, search, page, selected(ctx))
 	if err != nil {
@@ -37,16 +37,19 @@ func (r *queryResolver) Search(ctx context.Context, query string, types []models
 }
 
 func (r *queryResolver) SimilarReferences(ctx context.Context, to models.SimilarityInput, first int, minScore *float64) ([]*models.SimilarReference, error) {
-	similar, err := to.Similarity()
-	if err != nil {
-		return nil, err
-	}
 	if first < 1 || first > models.MaxPageSize {
 		return nil, models.Errorf(models.BadUserInput, "first is between 1 and %d", models.MaxPageSize)
+	}
+	similar, err := r.similarity(ctx, to)
+	if err != nil {
+		return nil, err
 	}
 	found, err := r.Store.SimilarReferences(ctx, similar, first, minScore)
 	if err != nil {
 		return nil, err
+	}
+	if found == nil {
+		return []*models.SimilarReference{}, nil // null would be an answer without its reason
 	}
 	return loaders.Adopt(ctx, found), nil
 }

@@ -166,7 +166,7 @@ func statusOf(errs gqlerror.List) int {
 		return http.StatusConflict
 	case models.RateLimited:
 		return http.StatusTooManyRequests
-	case models.DatabaseUnavailable, models.AnalyticsUnavailable:
+	case models.DatabaseUnavailable, models.AnalyticsUnavailable, models.EmbeddingsUnavailable:
 		return http.StatusServiceUnavailable
 	case models.Timeout:
 		return http.StatusGatewayTimeout

@@ -48,7 +48,7 @@ func (t table) columns(selected Fields) string {
 }
 
 // wideOrder is every table's wide fields, in the order in which they are read.
-var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "embedding", "specifications", "pricing", "availability", "performanceMetrics", "metadata"}
+var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "embedding", "embeddingStatus", "specifications", "pricing", "availability", "performanceMetrics", "metadata"}
 
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {

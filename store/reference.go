@@ -10,8 +10,8 @@ import (
 
 var (
 	references = table{`"references"`,
-		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "embedding IS NOT NULL AS has_embedding", "created_at", "updated_at", "version"},
-		map[string]string{"content": "content", "embedding": "embedding", "metadata": "metadata"}}
+		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "embedding IS NOT NULL AS has_embedding", "embedding_model", "embedding_error", "embedded_at", "created_at", "updated_at", "version"},
+		map[string]string{"content": "content", "embedding": "embedding", "embeddingStatus": embeddingStatus + " AS embedding_status", "metadata": "metadata"}}
 	referencesOfUser = child{references, "user_id", "int"}
 )
 
@@ -42,6 +42,7 @@ func referenceFilter(f *models.ReferenceFilter) func(*statement) {
 		if f.HasEmbedding != nil {
 			s.and("(embedding IS NOT NULL)", "=", *f.HasEmbedding, "::boolean")
 		}
+		anyOf(s, embeddingStatus, f.EmbeddingStatus)
 		s.within("created_at", f.CreatedAt)
 		s.within("updated_at", f.UpdatedAt)
 		s.containing("metadata", f.Metadata)

@@ -76,10 +76,11 @@ func (s *statement) similar(to models.Similarity, first int) string {
 	// Ten candidates for each result that is wanted, and a hundred at least, put the right ones first (bench/search).
 	candidates := s.arg(min(1000, max(100, 10*first))) + "::int"
 	if to.ReferenceID == nil {
-		return "similar_references(" + s.arg(to.Vector) + "::text::vector, " + candidates + ") AS alike"
+		return "similar_references(" + s.arg(to.Vector) + "::text::vector, " + candidates + ", " + s.arg(to.Model) + "::text) AS alike"
 	}
 	id := s.arg(*to.ReferenceID) + "::uuid"
-	return `(SELECT id, score FROM similar_references((SELECT embedding FROM "references" WHERE id = ` + id + "), " + candidates + ") WHERE id <> " + id + ") AS alike"
+	return `(SELECT id, score FROM similar_references((SELECT embedding FROM "references" WHERE id = ` + id + "), " + candidates +
+		`, (SELECT coalesce(embedding_model, '') FROM "references" WHERE id = ` + id + ")) WHERE id <> " + id + ") AS alike"
 }
 
 func (s *Store) checkProbe(ctx context.Context, to models.Similarity) error {

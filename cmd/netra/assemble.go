@@ -22,6 +22,7 @@ import (
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/app"
+	"github.com/netra-ai/netra/embeddings"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/resolvers"
@@ -38,7 +39,8 @@ type assembly struct {
 	origins                    []string
 	proxies                    []netip.Prefix // whose X-Forwarded-For is believed
 	grace                      time.Duration
-	keepEvents                 time.Duration // 7 days unless set
+	keepEvents                 time.Duration     // 7 days unless set
+	embeddings                 embeddings.Config // without a URL there is no endpoint
 	playground                 func(*store.Store) http.Handler
 	log                        *slog.Logger
 }
@@ -51,6 +53,9 @@ type replica struct {
 	hub       *live.Hub
 	retention live.Retention
 	server    *server.Server
+
+	embeddings *embeddings.Endpoint // nil where there is none
+	embedder   embeddings.Worker
 }
 
 // assemble constructs a replica. It connects to nothing: databases that are away are for /readyz to tell, and may come back.
@@ -72,7 +77,13 @@ func assemble(a assembly) (_ *replica, err error) {
 	}
 	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Store: r.store, Log: a.log})
 	r.retention = live.Retention{Store: r.store, Keep: cmp.Or(a.keepEvents, 7*24*time.Hour), Log: a.log}
-	root := &resolvers.Resolver{Store: r.store, App: app.New(r.store), Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}}
+	if a.embeddings.URL != "" {
+		if r.embeddings, err = embeddings.New(a.embeddings); err != nil {
+			return nil, err
+		}
+		r.embedder = embeddings.Worker{Store: r.store, Endpoint: r.embeddings, Log: a.log}
+	}
+	root := &resolvers.Resolver{Store: r.store, App: app.New(r.store), Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}, Embeddings: r.embeddings}
 	registry := prometheus.NewRegistry()
 	if err := r.register(registry, root.Loaders); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -111,6 +122,9 @@ func (r *replica) register(registry *prometheus.Registry, l *loaders.Loaders) er
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(r.ingester.Stats())) })
 	}
 	var failures []error
+	if r.embeddings != nil {
+		failures = append(failures, registry.Register(r.embeddings))
+	}
 	for _, collector := range []prometheus.Collector{
 		r.analytics,
 		waiting("netra_spool_bytes", "Bytes that wait for ClickHouse.", func(s ingest.Stats) float64 { return float64(s.Bytes) }),
@@ -140,6 +154,9 @@ func (r *replica) serve(ctx context.Context, listener net.Listener) error {
 	go func() { ended <- r.hub.Run(following) }()
 	var background sync.WaitGroup
 	background.Go(func() { r.retention.Run(following) })
+	if r.embeddings != nil {
+		background.Go(func() { r.embedder.Run(following) })
+	}
 	go func() { ended <- r.ingester.Run(following) }()
 	err := r.server.Serve(ctx, listener)
 	stop()
@@ -157,6 +174,9 @@ func (r *replica) close() error {
 	}
 	if r.analytics != nil {
 		failures = append(failures, r.analytics.Close())
+	}
+	if r.embeddings != nil {
+		r.embeddings.Close()
 	}
 	return errors.Join(failures...)
 }
@@ -196,6 +216,22 @@ func checkURL(name, value string, schemes ...string) error {
 		return fmt.Errorf("%s has no host", name)
 	}
 	return nil
+}
+
+// embeddings reads the three settings of the endpoint that embeds texts, of which the key stands in no error.
+func (c *config) embeddings() (embeddings.Config, error) {
+	endpoint := embeddings.Config{URL: c.EmbeddingsURL, Model: c.EmbeddingsModel, Key: c.EmbeddingsKey}
+	switch {
+	case c.EmbeddingsURL == "" && (c.EmbeddingsModel != "" || c.EmbeddingsKey != ""):
+		return endpoint, errors.New("NETRA_EMBEDDINGS_MODEL or NETRA_EMBEDDINGS_KEY is set without NETRA_EMBEDDINGS_URL")
+	case c.EmbeddingsURL == "":
+		return endpoint, nil
+	case c.EmbeddingsModel == "" || len(c.EmbeddingsModel) > 255:
+		return endpoint, errors.New("NETRA_EMBEDDINGS_MODEL is not the name of a model: NETRA_EMBEDDINGS_URL needs one, of 255 bytes at most")
+	case strings.ContainsFunc(c.EmbeddingsKey, func(r rune) bool { return r < '!' || r > '~' }):
+		return endpoint, errors.New("NETRA_EMBEDDINGS_KEY has characters that no token has")
+	}
+	return endpoint, checkURL("NETRA_EMBEDDINGS_URL", c.EmbeddingsURL, "https", "http")
 }
 
 // spoolLimit reads NETRA_SPOOL_LIMIT.

@@ -20,6 +20,9 @@ type config struct {
 	PostgresBinaries  string // NETRA_PG_BIN: directory of the embedded PostgreSQL's programs
 	ClickHouseLibrary string // NETRA_CHDB_LIB: path of the embedded ClickHouse's library
 	KeepEvents        string // NETRA_KEEP_EVENTS: how long changes of runs can be resumed from
+	EmbeddingsURL     string // NETRA_EMBEDDINGS_URL: OpenAI-compatible endpoint that embeds texts, such as https://api.example.com/v1; "" for none
+	EmbeddingsModel   string // NETRA_EMBEDDINGS_MODEL: its model, of 1536 numbers
+	EmbeddingsKey     string // NETRA_EMBEDDINGS_KEY: its bearer token
 }
 
 func configFromEnvironment() *config {
@@ -36,6 +39,9 @@ func configFromEnvironment() *config {
 		PostgresBinaries:  environment("NETRA_PG_BIN", ""),
 		ClickHouseLibrary: environment("NETRA_CHDB_LIB", ""),
 		KeepEvents:        environment("NETRA_KEEP_EVENTS", "168h"),
+		EmbeddingsURL:     environment("NETRA_EMBEDDINGS_URL", ""),
+		EmbeddingsModel:   environment("NETRA_EMBEDDINGS_MODEL", ""),
+		EmbeddingsKey:     environment("NETRA_EMBEDDINGS_KEY", ""),
 	}
 }
 

@@ -138,8 +138,13 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 	if err != nil {
 		return err
 	}
+	endpoint, err := d.cfg.embeddings()
+	if err != nil {
+		return err
+	}
 	r, err := assemble(assembly{
-		spool: d.cfg.spool(), spoolLimit: limit,
+		embeddings: endpoint,
+		spool:      d.cfg.spool(), spoolLimit: limit,
 		databaseURL: d.cfg.DatabaseURL, clickHouseURL: d.cfg.ClickHouseURL, secret: []byte(d.cfg.Secret),
 		grace: devGrace, playground: d.playground, log: d.log,
 	})

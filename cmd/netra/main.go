@@ -43,6 +43,7 @@ func newRootCommand(cfg *config) *cobra.Command {
 		newSeedCommand(cfg),
 		newAgentsCommand(cfg),
 		newTokenCommand(cfg),
+		newEmbeddingsCommand(cfg),
 		newEnginesCommand(cfg),
 		newClickHouseEngineCommand(cfg),
 	)

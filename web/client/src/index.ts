@@ -76,7 +76,7 @@ export interface GraphQLFailure {
 }
 
 /** Codes of operations that are begun again after a while: nothing is wrong with them. */
-const passing = new Set(['RATE_LIMITED', 'DATABASE_UNAVAILABLE', 'ANALYTICS_UNAVAILABLE', 'TIMEOUT']);
+const passing = new Set(['RATE_LIMITED', 'DATABASE_UNAVAILABLE', 'ANALYTICS_UNAVAILABLE', 'EMBEDDINGS_UNAVAILABLE', 'TIMEOUT']);
 
 /** Close codes by which the server says that this program is at fault; beginning again would only repeat it. */
 const faults = new Set([4400, 4401, 4406, 4409, 4429]);
