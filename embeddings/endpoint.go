@@ -123,6 +123,15 @@ func (e *Endpoint) Query(ctx context.Context, text string) (vector string, err e
 	}
 }
 
+// sane is a text that every model takes: where it is refused, something else than the text is wrong.
+const sane = "netra"
+
+// Check tries the endpoint. Its error is for the log.
+func (e *Endpoint) Check(ctx context.Context) error {
+	_, err := e.embed(ctx, "check", []string{sane})
+	return err
+}
+
 // reason is why there are no embeddings. It is kept with references, counted and logged.
 type reason string
 

@@ -40,8 +40,6 @@ const (
 	// countEvery is between two counts of what waits, up to mostCounted.
 	countEvery  = 30 * time.Second
 	mostCounted = 10_000
-	// sane is a text that every model takes: where it is refused, something else than the text is wrong.
-	sane = "netra"
 )
 
 // Run works until ctx ends.
@@ -201,7 +199,7 @@ func (r *round) embed(ctx context.Context, jobs []models.EmbeddingJob) error {
 // blame deals with a text that the endpoint finds fault with, unless the endpoint finds it with all.
 func (r *round) blame(ctx context.Context, job models.EmbeddingJob, failed *failure) error {
 	if !r.sound {
-		_, err := r.Endpoint.embed(ctx, "check", []string{sane})
+		err := r.Endpoint.Check(ctx)
 		var all *failure
 		if errors.As(err, &all) && all.ofInput() {
 			return &failure{reason: misconfigured, cause: all}

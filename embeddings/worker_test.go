@@ -232,7 +232,9 @@ func TestWorker_OutlivesEveryFaultOfTheEndpoint(t *testing.T) {
 	l := setup(t)
 	l.work(t, embeddings.Config{Timeout: 200 * time.Millisecond}, nil)
 	for name, fault := range map[string]func(http.ResponseWriter, *http.Request, embedtest.Call){
-		"500": status(500), "502 without JSON": func(w http.ResponseWriter, _ *http.Request, _ embedtest.Call) { http.Error(w, "<html>", 502) },
+		"500": status(500), "502 without JSON": func(w http.ResponseWriter, _ *http.Request, _ embedtest.Call) {
+			http.Error(w, "<html>", http.StatusBadGateway)
+		},
 		"401": status(401), "404": status(404), "400 to everything": status(400), "429": status(429),
 		"a redirect": func(w http.ResponseWriter, r *http.Request, _ embedtest.Call) {
 			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)

@@ -156,6 +156,11 @@ func (r *replica) serve(ctx context.Context, listener net.Listener) error {
 	background.Go(func() { r.retention.Run(following) })
 	if r.embeddings != nil {
 		background.Go(func() { r.embedder.Run(following) })
+		background.Go(func() {
+			if err := r.embeddings.Check(following); err != nil && following.Err() == nil {
+				r.embedder.Log.WarnContext(following, "embeddings: the endpoint does not embed", "model", r.embeddings.Model(), "error", err)
+			}
+		})
 	}
 	go func() { ended <- r.ingester.Run(following) }()
 	err := r.server.Serve(ctx, listener)
