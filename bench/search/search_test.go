@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -275,7 +276,7 @@ type api struct {
 }
 
 func open(b *testing.B, db *testdb.DB) *api {
-	s, err := store.Open(store.Config{URL: db.AppURL})
+	s, err := store.Open(store.Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = s.Close() })
 	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL})
