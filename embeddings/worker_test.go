@@ -141,6 +141,7 @@ func TestWorker_EmbedsEveryReferenceOnceThoughSeveralWork(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
 	l.exec(t, `INSERT INTO "references" (user_id, name, type, content, metadata, updated_at) SELECT 1 + n % 2, 'sheet ' || n, 'document', 'content ' || n, '{"description": "described"}', '2026-01-01' FROM generate_series(1, 150) n`)
+	l.exec(t, `ANALYZE "references"`)
 	var endpoint *embeddings.Endpoint
 	for range 2 {
 		endpoint, _ = l.work(t, embeddings.Config{}, func(w *embeddings.Worker) { w.Batch, w.Characters = 8, 200 })
@@ -161,6 +162,7 @@ func TestWorker_EmbedsEveryReferenceOnceThoughSeveralWork(t *testing.T) {
 		require.Regexp(t, `^sheet \d+\ndescribed\ncontent \d+$`, text)
 	}
 	l.await(t, `(SELECT bool_and(updated_at = '2026-01-01' AND embedding_model = 'words-1' AND embedded_at IS NOT NULL AND embedding_error IS NULL) FROM "references")`)
+	l.await(t, `(SELECT idx_scan > 0 FROM pg_stat_user_indexes WHERE indexrelname = 'idx_references_unembedded')`) // the statement's condition is that of the index
 	registry := prometheus.NewPedanticRegistry()
 	require.NoError(t, registry.Register(endpoint))
 	families, err := registry.Gather()
