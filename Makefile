@@ -48,8 +48,8 @@ lint: ## check formatting, vet, staticcheck and the import directions
 bench: setup build ## measure what the benchmarks promise, on engines of their own
 	bin/netra engines --data-dir .netra/bench -- go test -run '^$$' -bench . -timeout 1h ./bench/...
 
-soak: setup build ## break everything for as long as NETRA_SOAK says (10m), while every client's sequence is checked
-	bin/netra engines --fast --data-dir .netra/soak -- env NETRA_SOAK=$${NETRA_SOAK:-10m} go test -v -run TestFaults -timeout 0 ./live
+soak: setup build ## break everything for NETRA_SOAK (10m) while sequences are checked, and ask 1,000 random operations
+	bin/netra engines --fast --data-dir .netra/soak -- env NETRA_SOAK=$${NETRA_SOAK:-10m} NETRA_OPERATIONS=$${NETRA_OPERATIONS:-1000} go test -v -run "TestFaults|TestEveryOperation" -timeout 0 ./live ./resolvers
 
 clean: ## remove what was built and the development data, but not what was installed
 	rm -rf bin .netra/postgres .netra/clickhouse .netra/test .netra/bench .netra/soak

@@ -1,11 +1,13 @@
 package resolvers_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,10 +29,15 @@ import (
 	"github.com/netra-ai/netra/store"
 )
 
-const (
-	operations = 1000
-	patience   = 2 * time.Minute // a busy machine is no fault of the graph
-)
+const patience = 2 * time.Minute // a busy machine is no fault of the graph
+
+// operations is how many are tried for each viewer; NETRA_OPERATIONS says another number.
+func operations(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("NETRA_OPERATIONS"), "250"))
+	require.NoError(t, err)
+	return n
+}
 
 // api answers operations.
 type api struct {
@@ -132,7 +139,7 @@ func TestEveryOperation(t *testing.T) {
 		for name, viewer := range map[string]models.Viewer{"a tenant": {UserID: tenantA}, "another": {UserID: tenantB}, "a superuser": {UserID: superuser, Superuser: true}} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				alike, deep := 0, 0
+				operations, alike, deep := operations(t), 0, 0
 				for seed := range uint64(operations) {
 					op := newOperation(seed, schema, pool)
 					about := fmt.Sprintf("operation %d for %+v:\n%s\n%v", seed, viewer, op.Query, op.Variables)
