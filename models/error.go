@@ -17,8 +17,10 @@ const (
 	RateLimited           Code = "RATE_LIMITED"           // too much at once; try again later
 	CursorExpired         Code = "CURSOR_EXPIRED"         // a subscription's cursor is too old or of another database: it goes on from a snapshot
 	TooComplex            Code = "TOO_COMPLEX"            // the operation is over a limit of size or cost
+	UnsupportedMediaType  Code = "UNSUPPORTED_MEDIA_TYPE" // a file of a kind that is not taken, or not of the kind that it was said to be
 	AnalyticsUnavailable  Code = "ANALYTICS_UNAVAILABLE"  // ClickHouse cannot answer now
 	EmbeddingsUnavailable Code = "EMBEDDINGS_UNAVAILABLE" // there is no endpoint that embeds texts, or it cannot answer now
+	StorageUnavailable    Code = "STORAGE_UNAVAILABLE"    // the storage of files cannot answer now
 	DatabaseUnavailable   Code = "DATABASE_UNAVAILABLE"   // PostgreSQL cannot answer now
 	Timeout               Code = "TIMEOUT"                // it took longer than it may
 	Internal              Code = "INTERNAL"               // our fault; the log has the details under the reference given

@@ -164,9 +164,11 @@ func statusOf(errs gqlerror.List) int {
 		return http.StatusNotFound
 	case models.Conflict:
 		return http.StatusConflict
+	case models.UnsupportedMediaType:
+		return http.StatusUnsupportedMediaType
 	case models.RateLimited:
 		return http.StatusTooManyRequests
-	case models.DatabaseUnavailable, models.AnalyticsUnavailable, models.EmbeddingsUnavailable:
+	case models.DatabaseUnavailable, models.AnalyticsUnavailable, models.EmbeddingsUnavailable, models.StorageUnavailable:
 		return http.StatusServiceUnavailable
 	case models.Timeout:
 		return http.StatusGatewayTimeout
