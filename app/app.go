@@ -17,10 +17,11 @@ import (
 // errors, and fail with anything else (Unauthenticated, DatabaseUnavailable, Timeout). Each is recorded in the audit log, refused ones too.
 type App struct {
 	store *store.Store
+	files *Files
 }
 
-// New makes an App.
-func New(s *store.Store) *App { return &App{store: s} }
+// New makes an App. The files are over the same store.
+func New(s *store.Store, files *Files) *App { return &App{store: s, files: files} }
 
 // call is one use of a verb.
 type call struct {

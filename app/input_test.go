@@ -79,6 +79,12 @@ var valid = map[string]func(*testing.T, *world) (models.Viewer, object){
 		return alice, object{"id": w.supplyItem(t), "name": "x", "category": "x", "provider": "x", "specifications": object{}, "pricing": object{}, "availability": object{}, "performanceMetrics": object{}, "metadata": object{}, "isActive": true, "expectedVersion": 1}
 	},
 	"deactivateSupplyItem": func(t *testing.T, w *world) (models.Viewer, object) { return alice, object{"id": w.supplyItem(t)} },
+	"createUpload": func(*testing.T, *world) (models.Viewer, object) {
+		return alice, object{"name": "x", "type": "MODEL", "mimeType": "text/plain", "size": 1, "metadata": object{}}
+	},
+	"createReference": func(t *testing.T, w *world) (models.Viewer, object) {
+		return alice, object{"file": w.file(t, alice), "name": "x", "type": "MODEL", "metadata": object{}}
+	},
 	"updateReference": func(t *testing.T, w *world) (models.Viewer, object) {
 		return alice, object{"id": w.reference(t, 1), "name": "x", "type": "MODEL", "metadata": object{}, "expectedVersion": 1}
 	},

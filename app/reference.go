@@ -50,5 +50,6 @@ func (a *App) DeleteReference(ctx context.Context, input models.DeleteReferenceI
 		payload.DeletedID = &input.ID
 		return nil
 	})
+	a.files.collectSoon()
 	return payload, err
 }

@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"log/slog"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/netra-ai/netra/internal/testdb"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/objects"
 	"github.com/netra-ai/netra/resolvers"
 	"github.com/netra-ai/netra/store"
 )
@@ -49,6 +52,8 @@ type world struct {
 	store    *store.Store
 	ingester *ingest.Ingester // writes nothing to ClickHouse: what it takes stays in its spool
 	owner    *sql.DB
+	files    *app.Files
+	came     sync.Map // files that have been received, by a text that stands for them in JSON
 }
 
 func setup(t *testing.T) *world {
@@ -64,7 +69,11 @@ func setup(t *testing.T) *world {
 	i, err := ingest.New(ingest.Config{URL: db.ClickHouseURL, Dir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, i.Close()) })
-	exec := executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolvers.Resolver{Store: s, App: app.New(s), Ingest: i, Loaders: new(loaders.Loaders)}}))
+	bucket, err := objects.Open((&url.URL{Scheme: "file", Path: t.TempDir()}).String())
+	require.NoError(t, err)
+	files, err := app.NewFiles(app.FilesConfig{Store: s, Bucket: bucket, Secret: depotSecret})
+	require.NoError(t, err)
+	exec := executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolvers.Resolver{Store: s, App: app.New(s, files), Files: files, Ingest: i, Loaders: new(loaders.Loaders)}}))
 	exec.SetErrorPresenter(func(ctx context.Context, err error) *gqlerror.Error {
 		presented := graphql.DefaultErrorPresenter(ctx, err)
 		if presented.Extensions == nil { // gqlgen's own have a code
@@ -72,7 +81,7 @@ func setup(t *testing.T) *world {
 		}
 		return presented
 	})
-	return &world{exec: exec, store: s, ingester: i, owner: owner}
+	return &world{exec: exec, store: s, ingester: i, owner: owner, files: files}
 }
 
 // answer is what the graph said.
@@ -88,6 +97,12 @@ func (w *world) ask(ctx context.Context, viewer models.Viewer, query string, var
 		decoder := json.NewDecoder(strings.NewReader(string(raw)))
 		decoder.UseNumber()
 		_ = decoder.Decode(&given) // what has just been encoded
+	}
+	if input, ok := given["input"].(map[string]any); ok {
+		name, _ := input["file"].(string)
+		if upload, ok := w.came.Load(name); ok {
+			input["file"] = upload // as the server puts it there
+		}
 	}
 	operation, errs := w.exec.CreateOperationContext(ctx, &graphql.RawParams{Query: query, Variables: given})
 	var response *graphql.Response
@@ -181,6 +196,15 @@ func (w *world) lines(t testing.TB, statement string, args ...any) []string {
 	}
 	require.NoError(t, rows.Err())
 	return lines
+}
+
+// file receives one, and gives the text that stands for it.
+func (w *world) file(t testing.TB, viewer models.Viewer) string {
+	t.Helper()
+	upload, err := w.files.Receive(models.WithViewer(t.Context(), viewer), strings.NewReader("some text"), "a.txt", "")
+	require.NoError(t, err)
+	w.came.Store(upload.Path, *upload)
+	return upload.Path
 }
 
 // thread makes one.

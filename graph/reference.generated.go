@@ -18,6 +18,8 @@ import (
 // region    ************************** generated!.gotpl **************************
 
 type ReferenceResolver interface {
+	DownloadURL(ctx context.Context, obj *models.Reference) (*string, error)
+
 	User(ctx context.Context, obj *models.Reference) (*models.User, error)
 }
 
@@ -211,6 +213,52 @@ func (ec *executionContext) _Reference_mimeType(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_Reference_mimeType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Reference", field, false, false, "String")
+}
+
+func (ec *executionContext) _Reference_checksum(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_checksum(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Checksum, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_checksum(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, false, false, "String")
+}
+
+func (ec *executionContext) _Reference_downloadUrl(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Reference_downloadUrl(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Reference().DownloadURL(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Reference_downloadUrl(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Reference", field, true, true, "String")
 }
 
 func (ec *executionContext) _Reference_hasEmbedding(ctx context.Context, field graphql.CollectedField, obj *models.Reference) (ret graphql.Marshaler) {
@@ -849,6 +897,17 @@ func (ec *executionContext) _Reference(ctx context.Context, sel ast.SelectionSet
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "checksum":
+			out.Values[i] = ec._Reference_checksum(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "downloadUrl":
+			out.ResolveConcurrently(ec.OperationContext, &deferred, i,
+				true, false,
+				func(ctx context.Context) graphql.Marshaler {
+					return ec._Reference_downloadUrl(ctx, field, obj)
+				})
 		case "hasEmbedding":
 			out.Values[i] = ec._Reference_hasEmbedding(ctx, field, obj)
 			if out.Values[i] == graphql.Null {

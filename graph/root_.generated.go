@@ -151,6 +151,11 @@ type ComplexityRoot struct {
 		UserErrors func(childComplexity int) int
 	}
 
+	CreateReferencePayload struct {
+		Reference  func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
 	CreateSupplyItemPayload struct {
 		SupplyItem func(childComplexity int) int
 		UserErrors func(childComplexity int) int
@@ -158,6 +163,11 @@ type ComplexityRoot struct {
 
 	CreateThreadPayload struct {
 		Thread     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	CreateUploadPayload struct {
+		Upload     func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -270,8 +280,10 @@ type ComplexityRoot struct {
 		CancelRun            func(childComplexity int, input models.CancelRunInput) int
 		CancelRuns           func(childComplexity int, input models.CancelRunsInput) int
 		CreateAPIKey         func(childComplexity int, input models.CreateAPIKeyInput) int
+		CreateReference      func(childComplexity int, input models.CreateReferenceInput) int
 		CreateSupplyItem     func(childComplexity int, input models.CreateSupplyItemInput) int
 		CreateThread         func(childComplexity int, input models.CreateThreadInput) int
+		CreateUpload         func(childComplexity int, input models.CreateUploadInput) int
 		DeactivateSupplyItem func(childComplexity int, input models.DeactivateSupplyItemInput) int
 		DeleteReference      func(childComplexity int, input models.DeleteReferenceInput) int
 		DeleteThread         func(childComplexity int, input models.DeleteThreadInput) int
@@ -293,6 +305,13 @@ type ComplexityRoot struct {
 		HasNextPage     func(childComplexity int) int
 		HasPreviousPage func(childComplexity int) int
 		StartCursor     func(childComplexity int) int
+	}
+
+	PendingUpload struct {
+		ExpiresAt   func(childComplexity int) int
+		MaxSize     func(childComplexity int) int
+		ReferenceID func(childComplexity int) int
+		URL         func(childComplexity int) int
 	}
 
 	Platform struct {
@@ -349,9 +368,11 @@ type ComplexityRoot struct {
 	}
 
 	Reference struct {
+		Checksum        func(childComplexity int) int
 		Content         func(childComplexity int) int
 		CreatedAt       func(childComplexity int) int
 		DatabaseID      func(childComplexity int) int
+		DownloadURL     func(childComplexity int) int
 		EmbeddedAt      func(childComplexity int) int
 		Embedding       func(childComplexity int) int
 		EmbeddingError  func(childComplexity int) int
@@ -1104,6 +1125,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CreateApiKeyPayload.UserErrors(childComplexity), true
 
+	case "CreateReferencePayload.reference":
+		if e.ComplexityRoot.CreateReferencePayload.Reference == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateReferencePayload.Reference(childComplexity), true
+	case "CreateReferencePayload.userErrors":
+		if e.ComplexityRoot.CreateReferencePayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateReferencePayload.UserErrors(childComplexity), true
+
 	case "CreateSupplyItemPayload.supplyItem":
 		if e.ComplexityRoot.CreateSupplyItemPayload.SupplyItem == nil {
 			break
@@ -1129,6 +1163,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CreateThreadPayload.UserErrors(childComplexity), true
+
+	case "CreateUploadPayload.upload":
+		if e.ComplexityRoot.CreateUploadPayload.Upload == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateUploadPayload.Upload(childComplexity), true
+	case "CreateUploadPayload.userErrors":
+		if e.ComplexityRoot.CreateUploadPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateUploadPayload.UserErrors(childComplexity), true
 
 	case "DeactivateSupplyItemPayload.supplyItem":
 		if e.ComplexityRoot.DeactivateSupplyItemPayload.SupplyItem == nil {
@@ -1609,6 +1656,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateAPIKey(childComplexity, args["input"].(models.CreateAPIKeyInput)), true
+	case "Mutation.createReference":
+		if e.ComplexityRoot.Mutation.CreateReference == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createReference_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateReference(childComplexity, args["input"].(models.CreateReferenceInput)), true
 	case "Mutation.createSupplyItem":
 		if e.ComplexityRoot.Mutation.CreateSupplyItem == nil {
 			break
@@ -1631,6 +1689,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateThread(childComplexity, args["input"].(models.CreateThreadInput)), true
+	case "Mutation.createUpload":
+		if e.ComplexityRoot.Mutation.CreateUpload == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createUpload_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateUpload(childComplexity, args["input"].(models.CreateUploadInput)), true
 	case "Mutation.deactivateSupplyItem":
 		if e.ComplexityRoot.Mutation.DeactivateSupplyItem == nil {
 			break
@@ -1810,6 +1879,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "PendingUpload.expiresAt":
+		if e.ComplexityRoot.PendingUpload.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PendingUpload.ExpiresAt(childComplexity), true
+	case "PendingUpload.maxSize":
+		if e.ComplexityRoot.PendingUpload.MaxSize == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PendingUpload.MaxSize(childComplexity), true
+	case "PendingUpload.referenceId":
+		if e.ComplexityRoot.PendingUpload.ReferenceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PendingUpload.ReferenceID(childComplexity), true
+	case "PendingUpload.url":
+		if e.ComplexityRoot.PendingUpload.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PendingUpload.URL(childComplexity), true
 
 	case "Platform.activeUsers":
 		if e.ComplexityRoot.Platform.ActiveUsers == nil {
@@ -2175,6 +2269,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RecordEventsPayload.UserErrors(childComplexity), true
 
+	case "Reference.checksum":
+		if e.ComplexityRoot.Reference.Checksum == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.Checksum(childComplexity), true
 	case "Reference.content":
 		if e.ComplexityRoot.Reference.Content == nil {
 			break
@@ -2193,6 +2293,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Reference.DatabaseID(childComplexity), true
+	case "Reference.downloadUrl":
+		if e.ComplexityRoot.Reference.DownloadURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Reference.DownloadURL(childComplexity), true
 	case "Reference.embeddedAt":
 		if e.ComplexityRoot.Reference.EmbeddedAt == nil {
 			break
@@ -3961,8 +4067,10 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			graphql.NewInputUnmarshaler("CancelRunInput", ec.unmarshalInputCancelRunInput),
 			graphql.NewInputUnmarshaler("CancelRunsInput", ec.unmarshalInputCancelRunsInput),
 			graphql.NewInputUnmarshaler("CreateApiKeyInput", ec.unmarshalInputCreateApiKeyInput),
+			graphql.NewInputUnmarshaler("CreateReferenceInput", ec.unmarshalInputCreateReferenceInput),
 			graphql.NewInputUnmarshaler("CreateSupplyItemInput", ec.unmarshalInputCreateSupplyItemInput),
 			graphql.NewInputUnmarshaler("CreateThreadInput", ec.unmarshalInputCreateThreadInput),
+			graphql.NewInputUnmarshaler("CreateUploadInput", ec.unmarshalInputCreateUploadInput),
 			graphql.NewInputUnmarshaler("DeactivateSupplyItemInput", ec.unmarshalInputDeactivateSupplyItemInput),
 			graphql.NewInputUnmarshaler("DeleteReferenceInput", ec.unmarshalInputDeleteReferenceInput),
 			graphql.NewInputUnmarshaler("DeleteThreadInput", ec.unmarshalInputDeleteThreadInput),
@@ -4089,7 +4197,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "mutation_api_key.graphqls" "mutation_message.graphqls" "mutation_reference.graphqls" "mutation_run.graphqls" "mutation_supply_item.graphqls" "mutation_thread.graphqls" "mutation_user.graphqls" "reference.graphqls" "run.graphqls" "search.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
+//go:embed "api_key.graphqls" "audit_log.graphqls" "ingest.graphqls" "message.graphqls" "metric.graphqls" "mutation_api_key.graphqls" "mutation_message.graphqls" "mutation_reference.graphqls" "mutation_run.graphqls" "mutation_supply_item.graphqls" "mutation_thread.graphqls" "mutation_upload.graphqls" "mutation_user.graphqls" "reference.graphqls" "run.graphqls" "search.graphqls" "supply_item.graphqls" "thread.graphqls" "user.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -4213,6 +4321,7 @@ scalar BigInt
 	{Name: "mutation_run.graphqls", Input: sourceData("mutation_run.graphqls"), BuiltIn: false},
 	{Name: "mutation_supply_item.graphqls", Input: sourceData("mutation_supply_item.graphqls"), BuiltIn: false},
 	{Name: "mutation_thread.graphqls", Input: sourceData("mutation_thread.graphqls"), BuiltIn: false},
+	{Name: "mutation_upload.graphqls", Input: sourceData("mutation_upload.graphqls"), BuiltIn: false},
 	{Name: "mutation_user.graphqls", Input: sourceData("mutation_user.graphqls"), BuiltIn: false},
 	{Name: "reference.graphqls", Input: sourceData("reference.graphqls"), BuiltIn: false},
 	{Name: "run.graphqls", Input: sourceData("run.graphqls"), BuiltIn: false},
@@ -4429,6 +4538,16 @@ func (ec *executionContext) childFields_CreateApiKeyPayload(ctx context.Context,
 	return nil, fmt.Errorf("no field named %q was found under type CreateApiKeyPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CreateReferencePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "reference":
+		return ec.fieldContext_CreateReferencePayload_reference(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CreateReferencePayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateReferencePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_CreateSupplyItemPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "supplyItem":
@@ -4447,6 +4566,16 @@ func (ec *executionContext) childFields_CreateThreadPayload(ctx context.Context,
 		return ec.fieldContext_CreateThreadPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CreateThreadPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateUploadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "upload":
+		return ec.fieldContext_CreateUploadPayload_upload(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_CreateUploadPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateUploadPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_DeactivateSupplyItemPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4665,6 +4794,20 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_PendingUpload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "url":
+		return ec.fieldContext_PendingUpload_url(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_PendingUpload_expiresAt(ctx, field)
+	case "maxSize":
+		return ec.fieldContext_PendingUpload_maxSize(ctx, field)
+	case "referenceId":
+		return ec.fieldContext_PendingUpload_referenceId(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PendingUpload", field.Name)
+}
+
 func (ec *executionContext) childFields_Platform(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "metrics":
@@ -4747,6 +4890,10 @@ func (ec *executionContext) childFields_Reference(ctx context.Context, field gra
 		return ec.fieldContext_Reference_fileSize(ctx, field)
 	case "mimeType":
 		return ec.fieldContext_Reference_mimeType(ctx, field)
+	case "checksum":
+		return ec.fieldContext_Reference_checksum(ctx, field)
+	case "downloadUrl":
+		return ec.fieldContext_Reference_downloadUrl(ctx, field)
 	case "hasEmbedding":
 		return ec.fieldContext_Reference_hasEmbedding(ctx, field)
 	case "embeddingStatus":

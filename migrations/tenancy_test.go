@@ -17,6 +17,8 @@ var rowOf = map[string]string{
 	"supply_catalog":   "INSERT INTO supply_catalog (user_id, name, category, specifications) SELECT $1, $2::uuid::text, 'compute', '{}'",
 	"api_keys":         "INSERT INTO api_keys (user_id, name, key_hash) SELECT $1::int, 'key', $2::uuid::text",
 	"audit_logs":       "INSERT INTO audit_logs (user_id, action, resource_id) SELECT $1, 'login', $2::uuid::text",
+	"objects":          "INSERT INTO objects (path, user_id, collect_after) SELECT $2::uuid::text, $1, now()",
+	"pending_uploads":  "INSERT INTO pending_uploads (user_id, name, type, expires_at) SELECT $1, $2::uuid::text, 'other', now()",
 	"idempotency_keys": "INSERT INTO idempotency_keys (user_id, operation, key_hash, input_hash, expires_at) SELECT $1, 'op', uuid_send($2::uuid), '', now()",
 	"embedding_jobs":   `INSERT INTO embedding_jobs (reference_id, user_id, holder, due) SELECT coalesce((SELECT id FROM "references" WHERE user_id = $1 LIMIT 1), $2::uuid), $1, $2::uuid, now()`,
 	"users":            "SELECT $1::int, $2::uuid", // setup made them
@@ -30,7 +32,7 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 	tables := column[string](t, s.owner, `SELECT relname::text FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname NOT LIKE 'goose%'
 			AND relname <> ALL ('{run_events_horizon,embedding_settings}') ORDER BY relname COLLATE "C" DESC`) // these are of no tenant; references come before embedding_jobs
-	require.Len(t, tables, 11)
+	require.Len(t, tables, 13)
 	for _, table := range tables {
 		require.Contains(t, rowOf, table, "a table without a row in this test")
 		_, err := s.owner.ExecContext(t.Context(), rowOf[table], s.alice, s.aliceThread)
@@ -64,7 +66,7 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 			}
 			if may("UPDATE") {
 				changed := value[string](t, s.owner, `SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0
-					AND has_column_privilege('netra_app', attrelid, attnum, 'UPDATE') AND attname = ANY ('{metadata,name,answer,error}') LIMIT 1`, quoted)
+					AND has_column_privilege('netra_app', attrelid, attnum, 'UPDATE') AND attname = ANY ('{metadata,name,answer,error,collect_after}') LIMIT 1`, quoted)
 				update := fmt.Sprintf("UPDATE %s SET %s = %[2]s WHERE %s = $1", quoted, changed, tenant)
 				require.Zero(t, exec(t, alice, update, s.bob))
 				require.EqualValues(t, 1, exec(t, alice, update, s.alice))
@@ -111,6 +113,8 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 		"goose_db_version",
 		"idempotency_keys SELECT,INSERT,UPDATE,DELETE",
 		"messages SELECT,INSERT,UPDATE,DELETE",
+		"objects SELECT,INSERT,UPDATE,DELETE",
+		"pending_uploads SELECT,INSERT,UPDATE,DELETE",
 		"references SELECT,INSERT,UPDATE,DELETE",
 		"run_events SELECT",
 		"run_events_horizon SELECT",

@@ -24,6 +24,7 @@ type Reference struct {
 	FilePath     *string       `bun:"file_path"`
 	FileSize     *int64        `bun:"file_size"` // bytes
 	MimeType     *string       `bun:"mime_type"`
+	Checksum     *string       `bun:"checksum"`                             // SHA-256 in hex
 	Embedding    []float64     `bun:"embedding,type:vector(1536),nullzero"` // as PostgreSQL writes the 32-bit numbers
 	HasEmbedding bool          `bun:"has_embedding,scanonly"`
 

@@ -35,6 +35,11 @@ func (o oracleReference) User(ctx context.Context, reference *models.Reference) 
 	return o.user(ctx, reference.UserID), nil
 }
 
+// DownloadURL is null: nothing in the data was uploaded.
+func (oracleReference) DownloadURL(context.Context, *models.Reference) (*string, error) {
+	return nil, nil
+}
+
 func (o oracleAPIKey) User(ctx context.Context, apiKey *models.APIKey) (*models.User, error) {
 	o.note(ctx, "")
 	return o.user(ctx, apiKey.UserID), nil

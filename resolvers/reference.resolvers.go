@@ -17,6 +17,10 @@ func (r *queryResolver) Reference(ctx context.Context, id string) (*models.Refer
 	return lookup(ctx, models.KindReference, id, r.Store.References)
 }
 
+func (r *referenceResolver) DownloadURL(ctx context.Context, obj *models.Reference) (*string, error) {
+	return r.Files.DownloadURL(ctx, obj)
+}
+
 func (r *referenceResolver) User(ctx context.Context, obj *models.Reference) (*models.User, error) {
 	return linked(ctx, r.Resolver, obj.Cohort(), &obj.UserID, r.Store.Users, userKey)
 }

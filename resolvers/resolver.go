@@ -16,6 +16,7 @@ import (
 type Resolver struct {
 	Store      *store.Store
 	App        *app.App
+	Files      *app.Files
 	Analytics  *analytics.Analytics
 	Ingest     *ingest.Ingester
 	Live       *live.Hub

@@ -47,6 +47,17 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, mediaType, &refusal{err: err})
 		return
 	}
+	if s.files != nil && isMultipart(r) {
+		ctx := session.context(r.Context())
+		params, release, err := s.readMultipart(ctx, w, r)
+		defer release()
+		if err != nil {
+			s.refuseFile(w, r, err)
+			return
+		}
+		s.execute(ctx, w, r, params, mediaType, session)
+		return
+	}
 	params, refused := s.read(w, r)
 	if refused != nil {
 		s.refuse(w, r, mediaType, refused)

@@ -70,7 +70,7 @@ func (s *Server) ingestEvents(w http.ResponseWriter, r *http.Request) (accepted 
 	// Deadlines are those of the connection and not every ResponseWriter has one; without it there is nobody to wait for.
 	_ = control.SetWriteDeadline(time.Now().Add(ingestTimeout + writeTimeout))
 	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	sent := &ingestBody{from: r.Body, control: control, until: time.Now().Add(ingestTimeout)}
+	sent := &patientBody{from: r.Body, control: control, idle: ingestIdle, until: time.Now().Add(ingestTimeout)}
 	lines, done, err := decompress(sent, r.Header.Get("Content-Encoding"))
 	if err != nil {
 		return 0, s.unreadableEvents(err)
@@ -140,26 +140,6 @@ func decompress(body io.Reader, encoding string) (lines io.Reader, done func(), 
 	default:
 		return nil, nil, refuse(http.StatusUnsupportedMediaType, "the Content-Encoding must be gzip, zstd or identity")
 	}
-}
-
-// ingestBody gives a sender time for as long as something comes.
-type ingestBody struct {
-	from    io.Reader
-	control *http.ResponseController
-	until   time.Time
-	renewed time.Time
-}
-
-func (b *ingestBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(b.renewed) > time.Second {
-		deadline := now.Add(ingestIdle)
-		if deadline.After(b.until) {
-			deadline = b.until
-		}
-		_ = b.control.SetReadDeadline(deadline) // see above
-		b.renewed = now
-	}
-	return b.from.Read(p)
 }
 
 // boundedReader fails beyond its limit, where io.LimitReader would end.

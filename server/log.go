@@ -138,17 +138,25 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				s.metrics.requested(route, r.Method, observed.status, elapsed)
 			}
 			level := slog.LevelInfo
-			if route != routeGraphQL && route != routeIngest {
+			if route == routeHealth || route == routeReady || route == routeMetrics || route == "playground" {
 				level = slog.LevelDebug
 			}
 			attributes := append([]slog.Attr{
-				slog.String("method", r.Method), slog.String("path", shorten(r.URL.Path, 200)),
+				slog.String("method", r.Method), slog.String("path", loggedPath(route, r.URL.Path)),
 				slog.Int("status", observed.status), slog.Duration("duration", elapsed), slog.Int64("bytes", observed.bytes),
 			}, about.attributes()...)
 			s.log.LogAttrs(r.Context(), level, "request", attributes...)
 		}()
 		next.ServeHTTP(observed, r)
 	})
+}
+
+// loggedPath is a path without the token that the URL of an upload is.
+func loggedPath(route, path string) string {
+	if route == routeUploads {
+		return routeUploads + "…"
+	}
+	return shorten(path, 200)
 }
 
 func (s *Server) panicked(w *responseWriter, r *http.Request, value any) {

@@ -26,21 +26,21 @@ func (o origins) listed(origin string) bool {
 }
 
 // share answers preflights and lets the listed origins read answers (CORS).
-func (o origins) share(next http.Handler) http.Handler {
+func (o origins) share(methods string, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Add("Vary", "Origin")
 		if origin := r.Header.Get("Origin"); origin != "" && o.listed(origin) {
 			h.Set("Access-Control-Allow-Origin", origin)
-			h.Set("Access-Control-Expose-Headers", requestIDHeader)
+			h.Set("Access-Control-Expose-Headers", "Content-Disposition, Content-Range, ETag, Location, "+requestIDHeader)
 			if r.Method == http.MethodOptions {
-				h.Set("Access-Control-Allow-Methods", "GET, POST")
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+requestIDHeader)
+				h.Set("Access-Control-Allow-Methods", methods)
+				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Range, "+requestIDHeader)
 				h.Set("Access-Control-Max-Age", "600")
 			}
 		}
 		if r.Method == http.MethodOptions {
-			h.Set("Allow", "GET, POST, OPTIONS")
+			h.Set("Allow", methods+", OPTIONS")
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql/executor"
@@ -32,6 +33,7 @@ type Config struct {
 	Standing       func(ctx context.Context, viewers []models.Viewer) ([]models.Viewer, error)
 	TrustedProxies []netip.Prefix       // who may say in X-Forwarded-For where a request came from
 	Ingest         Ingest               // takes workload events; without it there is no /ingest/events
+	Files          Files                // receives and gives files; without it there are no /uploads and /references, and no multipart requests
 	Activity       Activity             // hears of every finished operation that has a viewer; nil for nobody
 	Secret         []byte               // signs bearer tokens; at least MinSecret bytes
 	Ready          []Check              // what /readyz asks
@@ -60,6 +62,9 @@ type Server struct {
 	playground http.Handler
 	ingest     Ingest
 	ingesting  chan struct{} // a place for each request that records events
+	files      Files
+	places     chan struct{} // one for each request that brings files
+	standing   func(context.Context, []models.Viewer) ([]models.Viewer, error)
 	grace      time.Duration
 	metrics    *metrics
 	registry   *prometheus.Registry
@@ -70,6 +75,9 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	if len(cfg.Secret) < MinSecret {
 		return nil, fmt.Errorf("the secret has %d bytes; it needs at least %d", len(cfg.Secret), MinSecret)
+	}
+	if cfg.Files != nil && cfg.Standing == nil {
+		return nil, errors.New("files need Standing, which says whether a link still holds")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -91,6 +99,9 @@ func New(cfg Config) (*Server, error) {
 		playground: cfg.Playground,
 		ingest:     cfg.Ingest,
 		ingesting:  make(chan struct{}, maxIngestAtOnce),
+		files:      cfg.Files,
+		places:     make(chan struct{}, maxReceivingAtOnce),
+		standing:   cfg.Standing,
 		grace:      cmp.Or(cfg.Grace, 10*time.Second),
 		registry:   cfg.Metrics,
 		log:        slog.New(LogHandler(cfg.Log.Handler())),
@@ -121,11 +132,13 @@ func New(cfg Config) (*Server, error) {
 }
 
 const (
-	routeGraphQL = "/graphql"
-	routeIngest  = "/ingest/events"
-	routeHealth  = "/healthz"
-	routeReady   = "/readyz"
-	routeMetrics = "/metrics"
+	routeGraphQL    = "/graphql"
+	routeIngest     = "/ingest/events"
+	routeUploads    = "/uploads/"
+	routeReferences = "/references/"
+	routeHealth     = "/healthz"
+	routeReady      = "/readyz"
+	routeMetrics    = "/metrics"
 )
 
 // routeOf is the route of a path, for metrics.
@@ -133,15 +146,23 @@ func routeOf(path string) string {
 	switch path {
 	case routeGraphQL, routeIngest, routeHealth, routeReady, routeMetrics:
 		return path
-	default:
-		return "playground"
 	}
+	for _, prefix := range []string{routeUploads, routeReferences} {
+		if strings.HasPrefix(path, prefix) {
+			return prefix
+		}
+	}
+	return "playground"
 }
 
-// Handler answers everything: /graphql, /ingest/events, /healthz, /readyz, /metrics, and the playground.
+// Handler answers everything: /graphql, /ingest/events, /uploads, /references, /healthz, /readyz, /metrics, and the playground.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(routeGraphQL, s.origins.share(http.HandlerFunc(s.serveGraphQL)))
+	mux.Handle(routeGraphQL, s.origins.share("GET, POST", s.serveGraphQL))
+	if s.files != nil {
+		mux.Handle(routeUploads+"{token}", s.origins.share("PUT", s.serveUpload))
+		mux.Handle(routeReferences+"{id}/content", s.origins.share("GET, HEAD", s.serveContent))
+	}
 	if s.ingest != nil {
 		mux.HandleFunc(routeIngest, s.serveIngest)
 	}

@@ -80,7 +80,7 @@ func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 		require.NoError(t, rows.Close())
 	})
 	p.config = server.Config{
-		Resolvers:       &resolvers.Resolver{Store: rows, App: app.New(rows), Live: p.hub, Loaders: &loaders.Loaders{}},
+		Resolvers:       &resolvers.Resolver{Store: rows, App: app.New(rows, nil), Live: p.hub, Loaders: &loaders.Loaders{}},
 		Authenticate:    rows.Viewer,
 		AuthenticateKey: rows.ViewerByKey,
 		Standing:        rows.Standing,

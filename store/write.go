@@ -82,6 +82,8 @@ func statusOf(err error) int {
 		return 409
 	case models.TooComplex:
 		return 413
+	case models.UnsupportedMediaType:
+		return 415
 	default:
 		return 0
 	}

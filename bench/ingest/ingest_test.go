@@ -190,7 +190,7 @@ func start(b *testing.B) *platform {
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, p.db.Close()) })
 	p.process = exec.Command(cmp.Or(os.Getenv("NETRA_BIN"), "../../bin/netra"), "serve", "--addr", "127.0.0.1:0")
-	p.process.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+databases.AppURL, "NETRA_CLICKHOUSE_URL="+databases.ClickHouseURL, "NETRA_SPOOL_DIR="+b.TempDir())
+	p.process.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+databases.AppURL, "NETRA_CLICKHOUSE_URL="+databases.ClickHouseURL, "NETRA_DATA_DIR="+b.TempDir())
 	out, err := p.process.StdoutPipe()
 	require.NoError(b, err)
 	require.NoError(b, p.process.Start(), "run `make build` first")

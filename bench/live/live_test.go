@@ -96,7 +96,7 @@ func start(b *testing.B) *platform {
 		p.tokens = append(p.tokens, token)
 	}
 	replica := exec.Command(cmp.Or(os.Getenv("NETRA_BIN"), "../../bin/netra"), "serve", "--addr", "127.0.0.1:0")
-	replica.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+databases.AppURL, "NETRA_CLICKHOUSE_URL="+databases.ClickHouseURL, "NETRA_SPOOL_DIR="+b.TempDir())
+	replica.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+databases.AppURL, "NETRA_CLICKHOUSE_URL="+databases.ClickHouseURL, "NETRA_DATA_DIR="+b.TempDir())
 	out, err := replica.StdoutPipe()
 	require.NoError(b, err)
 	require.NoError(b, replica.Start(), "run `make build` first")

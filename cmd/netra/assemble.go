@@ -25,6 +25,7 @@ import (
 	"github.com/netra-ai/netra/embeddings"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
+	"github.com/netra-ai/netra/objects"
 	"github.com/netra-ai/netra/resolvers"
 	"github.com/netra-ai/netra/server"
 	"github.com/netra-ai/netra/store"
@@ -35,6 +36,7 @@ type assembly struct {
 	databaseURL, clickHouseURL string
 	spool                      string // directory
 	spoolLimit                 int64  // bytes
+	uploads                    uploads
 	secret                     []byte
 	origins                    []string
 	proxies                    []netip.Prefix // whose X-Forwarded-For is believed
@@ -45,11 +47,20 @@ type assembly struct {
 	log                        *slog.Logger
 }
 
+// uploads is where uploaded files go, and what may be uploaded.
+type uploads struct {
+	url   string
+	limit int64    // bytes of a file
+	types []string // nil for the defaults
+}
+
 // replica is one running server with the rooms below it.
 type replica struct {
 	store     *store.Store
 	analytics *analytics.Analytics
 	ingester  *ingest.Ingester
+	bucket    *objects.Bucket
+	files     *app.Files
 	hub       *live.Hub
 	retention live.Retention
 	server    *server.Server
@@ -75,6 +86,12 @@ func assemble(a assembly) (_ *replica, err error) {
 	if r.ingester, err = ingest.New(ingest.Config{URL: a.clickHouseURL, Dir: a.spool, Limit: a.spoolLimit, Log: a.log}); err != nil {
 		return nil, err
 	}
+	if r.bucket, err = objects.Open(a.uploads.url); err != nil {
+		return nil, fmt.Errorf("NETRA_OBJECTS_URL: %w", err)
+	}
+	if r.files, err = app.NewFiles(app.FilesConfig{Store: r.store, Bucket: r.bucket, Secret: a.secret, Limit: a.uploads.limit, Types: a.uploads.types, Log: a.log}); err != nil {
+		return nil, err
+	}
 	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Store: r.store, Log: a.log})
 	r.retention = live.Retention{Store: r.store, Keep: cmp.Or(a.keepEvents, 7*24*time.Hour), Log: a.log}
 	if a.embeddings.URL != "" {
@@ -83,7 +100,9 @@ func assemble(a assembly) (_ *replica, err error) {
 		}
 		r.embedder = embeddings.Worker{Store: r.store, Endpoint: r.embeddings, Log: a.log}
 	}
-	root := &resolvers.Resolver{Store: r.store, App: app.New(r.store), Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}, Embeddings: r.embeddings}
+	root := &resolvers.Resolver{
+		Store: r.store, App: app.New(r.store, r.files), Files: r.files, Analytics: r.analytics, Ingest: r.ingester, Live: r.hub, Loaders: &loaders.Loaders{}, Embeddings: r.embeddings,
+	}
 	registry := prometheus.NewRegistry()
 	if err := r.register(registry, root.Loaders); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -95,11 +114,13 @@ func assemble(a assembly) (_ *replica, err error) {
 		Standing:        r.store.Standing,
 		TrustedProxies:  a.proxies,
 		Ingest:          r.ingester.RecordLines,
+		Files:           r.files,
 		Activity:        r.ingester.Activity,
 		Secret:          a.secret,
 		Ready: []server.Check{
 			{Name: "postgres", Required: true, Probe: r.store.Ping},
 			{Name: "clickhouse", Probe: r.analytics.Ping},
+			{Name: "objects", Probe: r.bucket.Ping},
 		},
 		Playground:     a.playground(r.store),
 		AllowedOrigins: a.origins,
@@ -154,6 +175,7 @@ func (r *replica) serve(ctx context.Context, listener net.Listener) error {
 	go func() { ended <- r.hub.Run(following) }()
 	var background sync.WaitGroup
 	background.Go(func() { r.retention.Run(following) })
+	background.Go(func() { r.files.Collect(following) })
 	if r.embeddings != nil {
 		background.Go(func() { r.embedder.Run(following) })
 		background.Go(func() {

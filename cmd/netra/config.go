@@ -2,8 +2,13 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // config is everything that the environment says. A command's flags override it.
@@ -16,6 +21,9 @@ type config struct {
 	DataDir           string // NETRA_DATA_DIR: where the embedded engines keep their data
 	SpoolDir          string // NETRA_SPOOL_DIR: where events wait for ClickHouse; a process's own. "" is spool in DataDir
 	SpoolLimit        string // NETRA_SPOOL_LIMIT: bytes that may wait there
+	ObjectsURL        string // NETRA_OBJECTS_URL: where uploaded files are kept, file:/// or s3://; "" is objects in DataDir
+	UploadLimit       string // NETRA_UPLOAD_LIMIT: bytes of one uploaded file
+	UploadTypes       string // NETRA_UPLOAD_TYPES: media types that may be uploaded, by commas and with *; "" is objects.DefaultTypes
 	Secret            string // NETRA_SECRET: signs bearer tokens
 	PostgresBinaries  string // NETRA_PG_BIN: directory of the embedded PostgreSQL's programs
 	ClickHouseLibrary string // NETRA_CHDB_LIB: path of the embedded ClickHouse's library
@@ -35,6 +43,9 @@ func configFromEnvironment() *config {
 		DataDir:           environment("NETRA_DATA_DIR", ".netra"),
 		SpoolDir:          environment("NETRA_SPOOL_DIR", ""),
 		SpoolLimit:        environment("NETRA_SPOOL_LIMIT", "1073741824"),
+		ObjectsURL:        environment("NETRA_OBJECTS_URL", ""),
+		UploadLimit:       environment("NETRA_UPLOAD_LIMIT", "2147483648"),
+		UploadTypes:       environment("NETRA_UPLOAD_TYPES", ""),
 		Secret:            environment("NETRA_SECRET", ""),
 		PostgresBinaries:  environment("NETRA_PG_BIN", ""),
 		ClickHouseLibrary: environment("NETRA_CHDB_LIB", ""),
@@ -47,6 +58,28 @@ func configFromEnvironment() *config {
 
 // spool is where events wait for ClickHouse.
 func (c *config) spool() string { return cmp.Or(c.SpoolDir, filepath.Join(c.DataDir, "spool")) }
+
+// uploads is where uploaded files go, and what may be uploaded.
+func (c *config) uploads() (uploads, error) {
+	u := uploads{url: c.ObjectsURL}
+	if u.url == "" {
+		dir, err := filepath.Abs(filepath.Join(c.DataDir, "objects"))
+		if err != nil {
+			return u, fmt.Errorf("find the directory of objects: %w", err)
+		}
+		u.url = (&url.URL{Scheme: "file", Path: dir}).String()
+	}
+	var err error
+	if u.limit, err = strconv.ParseInt(c.UploadLimit, 10, 64); err != nil || u.limit < 1 {
+		return u, errors.New("NETRA_UPLOAD_LIMIT is not a number of bytes")
+	}
+	for pattern := range strings.SplitSeq(c.UploadTypes, ",") {
+		if pattern = strings.TrimSpace(pattern); pattern != "" {
+			u.types = append(u.types, pattern)
+		}
+	}
+	return u, nil
+}
 
 func environment(name, fallback string) string {
 	if value := os.Getenv(name); value != "" {

@@ -142,9 +142,12 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 	if err != nil {
 		return err
 	}
+	files, err := d.cfg.uploads()
+	if err != nil {
+		return err
+	}
 	r, err := assemble(assembly{
-		embeddings: endpoint,
-		spool:      d.cfg.spool(), spoolLimit: limit,
+		spool: d.cfg.spool(), spoolLimit: limit, uploads: files, embeddings: endpoint,
 		databaseURL: d.cfg.DatabaseURL, clickHouseURL: d.cfg.ClickHouseURL, secret: []byte(d.cfg.Secret),
 		grace: devGrace, playground: d.playground, log: d.log,
 	})

@@ -194,7 +194,7 @@ func TestIngestion_CountsEachAcknowledgedEventOnceWhateverIsKilled(t *testing.T)
 	require.NoError(t, err)
 	front := newDoor(t, engines.variable(t, "NETRA_CLICKHOUSE_URL"))
 	front.open(t)
-	m := &mortal{netra: netra, environment: append(engines.environment, "NETRA_CLICKHOUSE_URL="+front.url, "NETRA_SECRET="+secret, "NETRA_SPOOL_DIR="+t.TempDir())}
+	m := &mortal{netra: netra, environment: append(engines.environment, "NETRA_CLICKHOUSE_URL="+front.url, "NETRA_SECRET="+secret, "NETRA_DATA_DIR="+t.TempDir())}
 	require.NoError(t, m.start())
 	t.Cleanup(func() { _ = m.kill(syscall.SIGKILL) })
 	ann, ben := issue(t, netra, m.environment, "--email", "ann@example.com"), issue(t, netra, m.environment, "--email", "ben@example.com")

@@ -27,7 +27,8 @@ func newServeCommand(cfg *config) *cobra.Command {
 		Short: "Serve the graph from the databases that the environment names",
 		Long: `Serves /graphql, /ingest/events, the playground at /, /healthz, /readyz and /metrics, from the databases named by NETRA_DATABASE_URL (the
 application's role) and NETRA_CLICKHOUSE_URL. Bearer tokens are signed with NETRA_SECRET. Events that have been
-acknowledged wait for ClickHouse in NETRA_SPOOL_DIR, which must survive the process and is its own. Texts are embedded by the OpenAI-compatible
+acknowledged wait for ClickHouse in NETRA_SPOOL_DIR, which must survive the process and is its own. Uploaded files are kept at
+NETRA_OBJECTS_URL, which all replicas share. Texts are embedded by the OpenAI-compatible
 endpoint of NETRA_EMBEDDINGS_URL, NETRA_EMBEDDINGS_MODEL and NETRA_EMBEDDINGS_KEY, if there is one. Any number of replicas may run side
 by side. It starts although a database is away, says so at /readyz, and recovers by itself.`,
 		Args: cobra.NoArgs,
@@ -35,11 +36,12 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			limit, limitErr := spoolLimit(cfg.SpoolLimit)
 			trusted, proxyErr := prefixes(proxies)
 			endpoint, endpointErr := cfg.embeddings()
+			files, filesErr := cfg.uploads()
 			if err := errors.Join(
 				checkURL("NETRA_DATABASE_URL", cfg.DatabaseURL, "postgres", "postgresql"),
 				checkURL("NETRA_CLICKHOUSE_URL", cfg.ClickHouseURL, "http", "https", "clickhouse"),
 				checkSecret("NETRA_SECRET", cfg.Secret),
-				limitErr, proxyErr, endpointErr,
+				limitErr, proxyErr, endpointErr, filesErr,
 			); err != nil {
 				return err
 			}
@@ -55,7 +57,7 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			defer listener.Close() // Serve has closed it, unless it was never reached
 			r, err := assemble(assembly{
 				databaseURL: cfg.DatabaseURL, clickHouseURL: cfg.ClickHouseURL, secret: []byte(cfg.Secret),
-				spool: cfg.spool(), spoolLimit: limit,
+				spool: cfg.spool(), spoolLimit: limit, uploads: files,
 				origins: origins, proxies: trusted, grace: grace, keepEvents: keep, embeddings: endpoint, log: log,
 				playground: func(*store.Store) http.Handler { return playground.Handler(playground.Options{Log: log}) },
 			})

@@ -111,11 +111,11 @@ func TestServe(t *testing.T) {
 		db := testdb.New(t)
 		_, err := db.Owner(t).Exec(`INSERT INTO users (email, is_active) VALUES ('ann@example.com', true), ('gone@example.com', false)`)
 		require.NoError(t, err)
-		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + db.AppURL, "NETRA_CLICKHOUSE_URL=" + db.ClickHouseURL, "NETRA_SECRET=" + secret, "NETRA_SPOOL_DIR=" + t.TempDir()}
+		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + db.AppURL, "NETRA_CLICKHOUSE_URL=" + db.ClickHouseURL, "NETRA_SECRET=" + secret, "NETRA_DATA_DIR=" + t.TempDir()}
 		r := start(t, netra, environment, "serve", "--trust-proxy", "127.0.0.0/8")
 		status, body := r.get(t, "/readyz")
 		require.Equal(t, http.StatusOK, status, body)
-		require.JSONEq(t, `{"status":"ready","checks":{"postgres":"ok","clickhouse":"ok"}}`, body)
+		require.JSONEq(t, `{"status":"ready","checks":{"postgres":"ok","clickhouse":"ok","objects":"ok"}}`, body)
 		status, body = r.get(t, "/playground/config.json")
 		require.Equal(t, http.StatusOK, status)
 		require.JSONEq(t, `{"users":[],"dev":false}`, body, "only development gives tokens away")
@@ -155,7 +155,7 @@ func TestServe(t *testing.T) {
 		_, err := db.Owner(t).Exec(`INSERT INTO users (email) VALUES ('ann@example.com')`)
 		require.NoError(t, err)
 		postgres, clickhouse := newDoor(t, db.AppURL), newDoor(t, db.ClickHouseURL)
-		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + postgres.url, "NETRA_CLICKHOUSE_URL=" + clickhouse.url, "NETRA_SECRET=" + secret, "NETRA_SPOOL_DIR=" + t.TempDir()}
+		environment := []string{"NETRA_ADDR=127.0.0.1:0", "NETRA_DATABASE_URL=" + postgres.url, "NETRA_CLICKHOUSE_URL=" + clickhouse.url, "NETRA_SECRET=" + secret, "NETRA_DATA_DIR=" + t.TempDir()}
 		token := issue(t, netra, []string{"NETRA_DATABASE_URL=" + db.AppURL, "NETRA_SECRET=" + secret}, "--email", "ann@example.com")
 		r := start(t, netra, environment, "serve")
 		readyz := func(status int, state string) {
@@ -186,6 +186,11 @@ func TestServe(t *testing.T) {
 		readyz(http.StatusOK, "ready")
 		require.JSONEq(t, `{"data":{"viewer":{"email":"ann@example.com"}}}`, r.query(t, token, "{viewer{email}}"))
 		r.stop(t)
+	})
+
+	t.Run("takes files of any size in bounded memory", func(t *testing.T) {
+		t.Parallel()
+		uploadsTakeBoundedMemory(t, netra)
 	})
 
 	t.Run("says in a line each what is missing or malformed", func(t *testing.T) {

@@ -1,0 +1,251 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+	"github.com/netra-ai/netra/objects"
+	"github.com/netra-ai/netra/store"
+)
+
+const (
+	maxReceiving = time.Hour     // to receive one file
+	objectLease  = 2 * time.Hour // until an object that no reference names is an orphan: longer than it can take to make one
+	dropTimeout  = 5 * time.Second
+)
+
+// Files are the verbs that move bytes: what is uploaded and downloaded beside the graph.
+type Files struct {
+	store  *store.Store
+	bucket *objects.Bucket
+	links  *links
+	limit  int64
+	types  []string
+	log    *slog.Logger
+	wake   chan struct{} // there may be orphans
+}
+
+// FilesConfig is what Files are made from.
+type FilesConfig struct {
+	Store  *store.Store
+	Bucket *objects.Bucket
+	Secret []byte       // signs links
+	Limit  int64        // bytes of a file; 2 GiB unless set
+	Types  []string     // media types that are taken; objects.DefaultTypes unless set
+	Log    *slog.Logger // nil discards
+}
+
+// NewFiles makes Files.
+func NewFiles(cfg FilesConfig) (*Files, error) {
+	links, err := newLinks(cfg.Secret)
+	if err != nil {
+		return nil, err
+	}
+	f := &Files{store: cfg.Store, bucket: cfg.Bucket, links: links, limit: cmp.Or(cfg.Limit, 2<<30), types: cfg.Types, log: cfg.Log, wake: make(chan struct{}, 1)}
+	if len(f.types) == 0 {
+		f.types = objects.DefaultTypes
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	return f, nil
+}
+
+// Receive reads a file to its end and keeps it, for a mutation that makes a reference of it. It fails with Forbidden, TooComplex for a file that is too large,
+// UnsupportedMediaType, BadUserInput where the sender breaks off, and StorageUnavailable; then nothing is left. Discard must follow.
+func (f *Files) Receive(ctx context.Context, from io.Reader, name, declared string) (*models.Upload, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := writer(viewer); err != nil {
+		return nil, err
+	}
+	return f.receive(ctx, viewer.UserID, from, objects.Rules{Limit: f.limit, Types: f.types, Declared: declared, Name: name})
+}
+
+func (f *Files) receive(ctx context.Context, userID int, from io.Reader, rules objects.Rules) (*models.Upload, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxReceiving)
+	defer cancel()
+	upload := &models.Upload{Path: strconv.Itoa(userID) + "/" + uuid.NewString(), Name: rules.Name}
+	if err := f.store.BeginObject(ctx, userID, upload.Path, objectLease); err != nil {
+		return nil, err
+	}
+	facts, err := f.bucket.Put(ctx, upload.Path, from, rules)
+	if err != nil {
+		f.Discard(ctx, upload)
+		if errors.Is(err, objects.ErrUnreadable) {
+			err = models.Wrap(err, models.BadUserInput, "the file could not be read to its end")
+		}
+		return nil, err
+	}
+	upload.Size, upload.Checksum, upload.MediaType, upload.Text = facts.Size, facts.Checksum, facts.MediaType, facts.Text
+	return upload, nil
+}
+
+// Discard gives an upload up, unless a reference has been made of it.
+func (f *Files) Discard(ctx context.Context, upload *models.Upload) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+	defer cancel()
+	if err := f.store.DropObject(ctx, upload.Path); err != nil {
+		f.log.WarnContext(ctx, "files: an object waits for its lease to end", "path", upload.Path, "error", err)
+		return
+	}
+	f.collectSoon()
+}
+
+// ReadUploadLink is what the token in an upload's URL stands for. It fails with Unauthenticated.
+func (f *Files) ReadUploadLink(token string) (models.Link, error) {
+	return f.links.read(token, toUpload)
+}
+
+// ReadDownloadLink is what the token in a download's URL stands for. It fails with Unauthenticated.
+func (f *Files) ReadDownloadLink(token string) (models.Link, error) {
+	return f.links.read(token, toDownload)
+}
+
+// errCompleted is that the reference of an upload has been made.
+var errCompleted = errors.New("the upload is complete")
+
+// Complete receives the file that an upload waits for, and makes the reference: created is whether this call has. Sending the same file again changes nothing;
+// sending another is a Conflict. It fails like Receive, and with NotFound. What is refused is recorded; a connection that broke is no refusal.
+func (f *Files) Complete(ctx context.Context, link models.Link, from io.Reader, length int64, declared string) (reference *models.Reference, created bool, err error) {
+	pending, upload, err := f.receivePending(ctx, link, from, length, declared)
+	if err != nil {
+		return nil, false, f.refused(ctx, link, err)
+	}
+	defer f.Discard(ctx, upload)
+	err = f.store.Write(ctx, completeUpload, func(tx *store.Tx) error {
+		tx.On(models.KindReference, pending.ID.String())
+		if first, err := tx.CompleteUpload(ctx, pending.ID); err != nil || !first {
+			return cmp.Or(err, errCompleted)
+		}
+		reference, err = makeReference(ctx, tx, &models.Reference{DatabaseID: pending.ID, UserID: pending.UserID, Name: pending.Name, Type: pending.Type, Metadata: pending.Metadata}, upload)
+		return err
+	})
+	if !errors.Is(err, errCompleted) {
+		return reference, true, err
+	}
+	before, err := f.store.References(ctx, []uuid.UUID{pending.ID}, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(before) == 0 || before[0].Checksum == nil || *before[0].Checksum != upload.Checksum {
+		return nil, false, f.refused(ctx, link, models.Errorf(models.Conflict, "this upload is complete, and was another file"))
+	}
+	return before[0], false, nil
+}
+
+const completeUpload = "completeUpload" // in the audit log
+
+func (f *Files) refused(ctx context.Context, link models.Link, why error) error {
+	if errors.Is(why, objects.ErrUnreadable) {
+		return why
+	}
+	return f.store.Write(ctx, completeUpload, func(tx *store.Tx) error {
+		tx.On(models.KindReference, link.Reference.String())
+		return why
+	})
+}
+
+// receivePending receives the file of an upload and holds it against what was announced.
+func (f *Files) receivePending(ctx context.Context, link models.Link, from io.Reader, length int64, declared string) (*models.PendingUpload, *models.Upload, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := writer(viewer); err != nil {
+		return nil, nil, err
+	}
+	pending, err := f.store.PendingUpload(ctx, link.Reference)
+	if err != nil {
+		return nil, nil, err
+	}
+	limit := min(link.MaxSize, f.limit)
+	if length > limit {
+		return nil, nil, objects.TooLarge(limit)
+	}
+	if pending.MimeType != nil {
+		declared = *pending.MimeType
+	}
+	upload, err := f.receive(ctx, pending.UserID, from, objects.Rules{Limit: limit, Types: f.types, Declared: declared, Name: pending.Name})
+	if err != nil {
+		return nil, nil, err
+	}
+	if pending.FileSize != nil && upload.Size != *pending.FileSize {
+		f.Discard(ctx, upload)
+		return nil, nil, models.Errorf(models.BadUserInput, "the file has %d bytes and not %d", upload.Size, *pending.FileSize)
+	}
+	return pending, upload, nil
+}
+
+// makeReference makes a reference of an upload.
+func makeReference(ctx context.Context, tx *store.Tx, reference *models.Reference, upload *models.Upload) (*models.Reference, error) {
+	if err := tx.UseObject(ctx, upload.Path, objectLease); err != nil {
+		return nil, err
+	}
+	reference.Content, reference.FilePath, reference.FileSize = upload.Text, &upload.Path, &upload.Size
+	reference.MimeType, reference.Checksum = &upload.MediaType, &upload.Checksum
+	id, err := tx.InsertReference(ctx, reference)
+	if err != nil {
+		return nil, err
+	}
+	return one(tx.References(ctx, []uuid.UUID{id}))
+}
+
+// Open is the file of a reference, to be read and closed. It fails with Forbidden, NotFound and StorageUnavailable.
+func (f *Files) Open(ctx context.Context, reference uuid.UUID) (*models.StoredFile, io.ReadSeekCloser, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !viewer.May(models.PermissionRead) {
+		return nil, nil, models.Errorf(models.Forbidden, "this API key may not read")
+	}
+	file, err := f.store.StoredFile(ctx, reference)
+	if err != nil {
+		return nil, nil, err
+	}
+	content, err := f.bucket.Open(ctx, file.Path)
+	return file, content, err
+}
+
+// DownloadURL is where a reference's file can be had for some minutes without a token, with the viewer's rights; nil without a file of ours.
+func (f *Files) DownloadURL(ctx context.Context, reference *models.Reference) (*string, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if reference.FilePath == nil || reference.Checksum == nil {
+		return nil, nil
+	}
+	token, err := f.links.sign(viewer, toDownload, reference.DatabaseID, 0, time.Now().Add(downloadLinkAge))
+	if err != nil {
+		return nil, err
+	}
+	url := "/references/" + reference.ID() + "/content?token=" + token
+	return &url, nil
+}
+
+// offer gives an upload its URL.
+func (f *Files) offer(viewer models.Viewer, pending *models.PendingUpload) error {
+	pending.MaxSize = f.limit
+	if pending.FileSize != nil {
+		pending.MaxSize = min(f.limit, *pending.FileSize)
+	}
+	token, err := f.links.sign(viewer, toUpload, pending.ID, pending.MaxSize, pending.ExpiresAt)
+	if err != nil {
+		return fmt.Errorf("offer an upload: %w", err)
+	}
+	pending.URL = "/uploads/" + token
+	return nil
+}

@@ -1,0 +1,224 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/netra-ai/netra/models"
+)
+
+// Files receives and gives files. Its methods answer as app.Files documents.
+type Files interface {
+	Receive(ctx context.Context, from io.Reader, name, declared string) (*models.Upload, error)
+	Discard(ctx context.Context, upload *models.Upload)
+	ReadUploadLink(token string) (models.Link, error)
+	Complete(ctx context.Context, link models.Link, from io.Reader, length int64, declared string) (reference *models.Reference, created bool, err error)
+	ReadDownloadLink(token string) (models.Link, error)
+	Open(ctx context.Context, reference uuid.UUID) (*models.StoredFile, io.ReadSeekCloser, error)
+}
+
+const (
+	maxReceivingAtOnce = 64               // requests that bring files
+	transferIdle       = 30 * time.Second // without a byte
+	transferTimeout    = time.Hour
+	maxRanges          = 10 // of one download; with more it is given whole
+)
+
+// serveUpload takes the file that a signed URL was given out for. The URL is the credential: there need not be a token.
+func (s *Server) serveUpload(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	reference, created, err := s.receiveUpload(w, r)
+	if err != nil {
+		s.refuseFile(w, r, err)
+		return
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	h.Set("Location", contentPath(reference.ID()))
+	respondJSON(w, status, map[string]string{"referenceId": reference.ID()})
+}
+
+func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request) (reference *models.Reference, created bool, err error) {
+	if r.Method != http.MethodPut {
+		refused := refuse(http.StatusMethodNotAllowed, "use PUT")
+		refused.allow = "PUT, OPTIONS"
+		return nil, false, refused
+	}
+	link, err := s.files.ReadUploadLink(r.PathValue("token"))
+	if err != nil {
+		return nil, false, err
+	}
+	ctx, err := s.withLink(r.Context(), link)
+	if err != nil {
+		return nil, false, err
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, false, refuse(http.StatusUnsupportedMediaType, "send the file as it is, without a Content-Encoding")
+	}
+	if r.Header.Get("Content-Range") != "" {
+		return nil, false, refuse(http.StatusBadRequest, "send the whole file: uploads cannot be resumed")
+	}
+	done, err := s.receiving(w, r)
+	if err != nil {
+		return nil, false, err
+	}
+	defer done()
+	return s.files.Complete(ctx, link, r.Body, r.ContentLength, r.Header.Get("Content-Type"))
+}
+
+// receiving takes a place among those who send files, and gives the sender time for as long as something comes.
+func (s *Server) receiving(w http.ResponseWriter, r *http.Request) (done func(), err error) {
+	select {
+	case s.places <- struct{}{}:
+	default:
+		return nil, models.Errorf(models.RateLimited, "%d files are being uploaded: try again in a moment", maxReceivingAtOnce)
+	}
+	control := http.NewResponseController(w)
+	// Deadlines are those of the connection and not every ResponseWriter has one; without it there is nobody to wait for.
+	_ = control.SetWriteDeadline(time.Now().Add(transferTimeout + s.limits.Timeout + writeTimeout))
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{&patientBody{from: r.Body, control: control, idle: transferIdle, until: time.Now().Add(transferTimeout)}, r.Body}
+	return func() {
+		_ = control.SetReadDeadline(time.Time{})
+		<-s.places
+	}, nil
+}
+
+// withLink is the context of whoever a link was given to, with the rights that they have now.
+func (s *Server) withLink(ctx context.Context, link models.Link) (context.Context, error) {
+	asking, cancel := context.WithTimeout(ctx, viewerTimeout)
+	defer cancel()
+	standing, err := s.standing(asking, []models.Viewer{{UserID: link.UserID, APIKey: link.APIKey}})
+	if err != nil {
+		return nil, err
+	}
+	if len(standing) != 1 || standing[0].UserID != link.UserID {
+		return nil, models.Errorf(models.Unauthenticated, "whoever this link was made for may not sign in any more")
+	}
+	viewer := standing[0]
+	requestFrom(ctx).setUser(viewer.UserID)
+	return models.WithViewer(ctx, viewer), nil
+}
+
+// refuseFile answers what went wrong with a file.
+func (s *Server) refuseFile(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *refusal
+	if !errors.As(err, &refused) {
+		refused = &refusal{err: err}
+		if models.CodeOf(err) == models.TooComplex {
+			refused.status = http.StatusRequestEntityTooLarge
+		}
+	}
+	s.refuse(w, r, plainJSON, refused)
+}
+
+func contentPath(reference string) string { return routeReferences + reference + "/content" }
+
+// serveContent gives the file of a reference to whoever may see the reference: by a token in the header, or by one in the URL that the graph gave out.
+// Whatever was uploaded, it is a download and runs nothing here.
+func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Add("Vary", "Authorization")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	h.Set("Referrer-Policy", "no-referrer") // the URL may hold a token
+	file, content, err := s.openContent(r)
+	if err != nil {
+		s.refuseFile(w, r, err)
+		return
+	}
+	defer content.Close() // what was read has been sent
+	mediaType := "application/octet-stream"
+	if file.MediaType != nil {
+		mediaType = *file.MediaType
+	}
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": file.Name}))
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("ETag", `"`+file.Checksum+`"`)
+	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
+		r.Header.Del("Range") // each is a request to the storage
+	}
+	control := http.NewResponseController(w)
+	http.ServeContent(&patientWriter{ResponseWriter: w, control: control}, r, "", file.CreatedAt, content)
+}
+
+func (s *Server) openContent(r *http.Request) (*models.StoredFile, io.ReadSeekCloser, error) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		refused := refuse(http.StatusMethodNotAllowed, "use GET or HEAD")
+		refused.allow = "GET, HEAD, OPTIONS"
+		return nil, nil, refused
+	}
+	global, err := models.ParseIDOf(models.KindReference, r.PathValue("id"))
+	if err != nil {
+		return nil, nil, err
+	}
+	reference, err := global.UUID()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, err := s.authenticateHeader(r)
+	if token := r.URL.Query().Get("token"); err == nil && token != "" {
+		var link models.Link
+		if link, err = s.files.ReadDownloadLink(token); err == nil && link.Reference != reference {
+			err = models.Errorf(models.Unauthenticated, "the link is for another file")
+		}
+		if err == nil {
+			ctx, err = s.withLink(r.Context(), link)
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.files.Open(ctx, reference)
+}
+
+// patientBody gives a sender time for as long as something comes.
+type patientBody struct {
+	from    io.Reader
+	control *http.ResponseController
+	idle    time.Duration
+	until   time.Time
+	renewed time.Time
+}
+
+func (b *patientBody) Read(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(b.renewed) > time.Second {
+		deadline := now.Add(b.idle)
+		if deadline.After(b.until) {
+			deadline = b.until
+		}
+		_ = b.control.SetReadDeadline(deadline) // see receiving
+		b.renewed = now
+	}
+	return b.from.Read(p)
+}
+
+// patientWriter gives a reader time for as long as something goes.
+type patientWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	renewed time.Time
+}
+
+func (w *patientWriter) Write(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(w.renewed) > time.Second {
+		_ = w.control.SetWriteDeadline(now.Add(transferIdle)) // see receiving
+		w.renewed = now
+	}
+	return w.ResponseWriter.Write(p)
+}
