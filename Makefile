@@ -52,4 +52,4 @@ soak: setup build ## break everything for NETRA_SOAK (10m) while sequences are c
 	bin/netra engines --fast --data-dir .netra/soak -- env NETRA_SOAK=$${NETRA_SOAK:-10m} NETRA_OPERATIONS=$${NETRA_OPERATIONS:-1000} go test -v -run "TestFaults|TestEveryOperation" -timeout 0 ./live ./resolvers
 
 clean: ## remove what was built and the development data, but not what was installed
-	rm -rf bin .netra/postgres .netra/clickhouse .netra/test .netra/bench .netra/soak
+	rm -rf bin .netra/postgres .netra/clickhouse .netra/objects .netra/test .netra/bench .netra/soak

@@ -25,7 +25,7 @@ type Files interface {
 }
 
 const (
-	maxReceivingAtOnce = 64               // requests that bring files
+	maxReceivingAtOnce = 32               // requests that bring files
 	transferIdle       = 30 * time.Second // without a byte
 	transferTimeout    = time.Hour
 	maxRanges          = 10 // of one download; with more it is given whole
