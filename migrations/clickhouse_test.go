@@ -125,7 +125,7 @@ func requireAggregatesOfEvents(t *testing.T, db *sql.DB) {
 		if table == "metric_bins" {
 			sums, values = "", ""
 		}
-		owners := "arrayJoin([user_id, 0]) AS owner"
+		owners := "arrayJoin(arrayDistinct([user_id, 0])) AS owner"
 		if table == "aggregated_metrics" {
 			owners = "user_id AS owner"
 		}
@@ -145,12 +145,12 @@ func requireAggregatesOfEvents(t *testing.T, db *sql.DB) {
 	}
 }
 
-// insertMixedEvents writes values of all kinds by three users in several blocks.
+// insertMixedEvents writes values of all kinds by three users, and by nobody, in several blocks.
 func insertMixedEvents(t *testing.T, db *sql.DB) {
 	t.Helper()
 	for block := range 3 {
 		_, err := db.Exec(fmt.Sprintf(`INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, metrics.name, metrics.value, metrics.unit, dimensions)
-			SELECT toDateTime64('%s', 3, 'UTC') + toIntervalMinute(number * 7), 1 + number %% 3, concat('w', toString(number %% 5)), if(number %% 10 = 9, 'error', 'metric'),
+			SELECT toDateTime64('%s', 3, 'UTC') + toIntervalMinute(number * 7), number %% 4, concat('w', toString(number %% 5)), if(number %% 10 = 9, 'error', 'metric'),
 				['latency', 'tokens', 'tokens'], [toInt64(number %% 41) / 64 - 0.25, if(number %% 13 = 0, nan, number), %d], ['ms', if(number %% 2 = 0, '', 'k'), ''],
 				map('model', toString(number %% 3), 'status', if(number %% 4 = 0, 'error', 'ok'), 'thread_id', if(number %% 2 = 0, '', toString(number %% 7)))
 			FROM numbers(500)`, recent("00:00:00"), block))
@@ -244,4 +244,12 @@ func TestHoursAndMonthsAreUTCWhateverTheSessionsZone(t *testing.T) {
 	inIndia := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"session_timezone": "Asia/Kolkata"}))
 	insertEvents(t, db, inIndia, event(recent("10:45:00"), 1, "train", "metric", "['latency']", "[1]"))
 	require.Equal(t, []string{"10 train latency: 1 1 1 1 1"}, column[string](t, db, aggregates))
+}
+
+func TestASketchOfOneValueIsTheEnginesOwn(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t).ClickHouse(t)
+	insertEvents(t, db, t.Context(), event(recent("10:00:00"), 1, "train", "metric",
+		"['a', 'b', 'c', 'd', 'e', 'f']", "[0, -0.1, 12345678.9, 1e-45, 1e300, -1e300]"))
+	require.EqualValues(t, 6, value[uint64](t, db, "SELECT countIf(hex(CAST(value_quantiles AS String)) = hex(CAST(initializeAggregation('quantilesTDigestState(0.5, 0.9, 0.95, 0.99)', total_value) AS String))) FROM aggregated_metrics"))
 }

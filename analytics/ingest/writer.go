@@ -433,6 +433,12 @@ func (i *Ingester) insert(ctx context.Context, b *block, token string, attempts 
 		"min_insert_block_size_rows":  "1048576",
 		"min_insert_block_size_bytes": strconv.Itoa(maxBlock),
 		"max_insert_block_size":       "1048576",
+		// What views make of it stays one block, too: to join several, ClickHouse copies every sketch, which is slower than making it.
+		"max_block_size":                     "1048576",
+		"group_by_two_level_threshold":       "0",
+		"group_by_two_level_threshold_bytes": "0",
+		// Rows of one key are added up by merges, and by every question.
+		"optimize_on_insert": "0",
 	}))
 	batch, err := i.conn.PrepareBatch(ctx, b.table.insert())
 	if err != nil {

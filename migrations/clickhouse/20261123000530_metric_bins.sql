@@ -9,8 +9,6 @@
 -- +goose Up
 DROP VIEW IF EXISTS metric_bins_view SYNC;
 
-DROP VIEW IF EXISTS metric_bins_everyone_view SYNC;
-
 CREATE TABLE IF NOT EXISTS metric_bins (
     user_id UInt32,
     metric_name LowCardinality(String),
@@ -73,28 +71,11 @@ AS SELECT
     count() AS event_count
 FROM workload_events
 ARRAY JOIN metrics AS metric
-WHERE event_type = 'metric' AND isFinite(metric.value) AND user_id != 0
-GROUP BY user_id, metric_name, unit, hour, bin;
-
-CREATE MATERIALIZED VIEW metric_bins_everyone_view TO metric_bins
-AS SELECT
-    toUInt32(0) AS user_id,
-    toLowCardinality(metric.name) AS metric_name,
-    toLowCardinality(metric.unit) AS unit,
-    toStartOfHour(timestamp) AS hour,
-    toInt16(multiIf(
-        metric.value > 0, 10000 + least(greatest(floor(log(metric.value) / log(1.02)), -9999), 22767),
-        metric.value < 0, -10000 - least(greatest(ceil(log(-metric.value) / log(1.02)), -9999), 22767),
-        0)) AS bin,
-    count() AS event_count
-FROM workload_events
-ARRAY JOIN metrics AS metric
 WHERE event_type = 'metric' AND isFinite(metric.value)
-GROUP BY metric_name, unit, hour, bin;
+GROUP BY metric_name, unit, hour, bin, user_id WITH ROLLUP
+HAVING grouping(bin) = 0 AND (user_id != 0 OR grouping(user_id) = 1);
 
 -- +goose Down
 DROP VIEW IF EXISTS metric_bins_view SYNC;
-
-DROP VIEW IF EXISTS metric_bins_everyone_view SYNC;
 
 DROP TABLE IF EXISTS metric_bins SYNC;

@@ -10,8 +10,6 @@
 -- +goose Up
 DROP VIEW IF EXISTS metric_dimensions_view SYNC;
 
-DROP VIEW IF EXISTS metric_dimensions_everyone_view SYNC;
-
 CREATE TABLE IF NOT EXISTS metric_dimensions (
     user_id UInt32,
     metric_name LowCardinality(String),
@@ -139,51 +137,14 @@ FROM (
         metrics.value,
         metrics.unit
     FROM workload_events
-    WHERE event_type = 'metric' AND user_id != 0
-) AS event
-ARRAY JOIN metrics.name AS `metric.name`, metrics.value AS `metric.value`, metrics.unit AS `metric.unit`
-WHERE isFinite(metric.value)
-GROUP BY user_id, hour, combination, cityHash64(metric.name, metric.unit);
-
-CREATE MATERIALIZED VIEW metric_dimensions_everyone_view TO metric_dimensions
-AS SELECT
-    toUInt32(0) AS user_id,
-    any(metric.name) AS metric_name,
-    any(metric.unit) AS unit,
-    hour,
-    combination,
-    any(event.model) AS model,
-    any(event.tool) AS tool,
-    any(event.agent_type) AS agent_type,
-    any(event.status) AS status,
-    any(event.environment) AS environment,
-    sum(metric.value) AS total_value,
-    count() AS event_count,
-    min(metric.value) AS min_value,
-    max(metric.value) AS max_value
-FROM (
-    SELECT
-        user_id,
-        toStartOfHour(timestamp) AS hour,
-        toLowCardinality(dimensions['model']) AS model,
-        toLowCardinality(dimensions['tool']) AS tool,
-        toLowCardinality(dimensions['agent_type']) AS agent_type,
-        toLowCardinality(dimensions['status']) AS status,
-        toLowCardinality(dimensions['environment']) AS environment,
-        cityHash64(model, tool, agent_type, status, environment) AS combination,
-        metrics.name,
-        metrics.value,
-        metrics.unit
-    FROM workload_events
     WHERE event_type = 'metric'
 ) AS event
 ARRAY JOIN metrics.name AS `metric.name`, metrics.value AS `metric.value`, metrics.unit AS `metric.unit`
 WHERE isFinite(metric.value)
-GROUP BY hour, combination, cityHash64(metric.name, metric.unit);
+GROUP BY hour, cityHash64(metric.name, metric.unit), combination, user_id WITH ROLLUP
+HAVING grouping(combination) = 0 AND (user_id != 0 OR grouping(user_id) = 1);
 
 -- +goose Down
 DROP VIEW IF EXISTS metric_dimensions_view SYNC;
-
-DROP VIEW IF EXISTS metric_dimensions_everyone_view SYNC;
 
 DROP TABLE IF EXISTS metric_dimensions SYNC;
