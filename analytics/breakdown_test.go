@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	rankedLabels = "SELECT tenant, subject, unit, place, any(label), sum(count), sum(total), min(smallest), max(largest) FROM (" +
+	rankedLabels = "SELECT tenant, subject, label.1 AS dimension, unit, place, any(label.2), sum(count), sum(total), min(smallest), max(largest) FROM (" +
 		"SELECT tenant, subject, unit, label, count, total, smallest, largest," +
-		" least(row_number() OVER (PARTITION BY tenant, subject, unit ORDER BY total DESC, label), {top:UInt64} + 1) AS place FROM (" +
+		" least(row_number() OVER (PARTITION BY tenant, subject, label.1, unit ORDER BY total DESC, label.2), {top:UInt64} + 1) AS place FROM (" +
 		"SELECT tenant, subject, unit, label, sum(event_count) AS count, sum(total_value) AS total, min(min_value) AS smallest, max(max_value) AS largest FROM ("
-	rankedLabelsEnd = ") GROUP BY tenant, subject, unit, label)) GROUP BY tenant, subject, unit, place ORDER BY tenant, subject, unit, place"
-	labelsOfEvents  = ", metric.unit AS unit, dimensions[{by:Array(String)}[1]] AS label, toUInt64(1) AS event_count," +
+	rankedLabelsEnd = ") GROUP BY tenant, subject, unit, label)) GROUP BY tenant, subject, dimension, unit, place ORDER BY tenant, subject, dimension, unit, place"
+	labelsOfEvents  = ", metric.unit AS unit, (toUInt16(0), dimensions[{by:Array(String)}[1]]) AS label, toUInt64(1) AS event_count," +
 		" metric.value AS total_value, metric.value AS min_value, metric.value AS max_value FROM workload_events ARRAY JOIN metrics AS metric WHERE "
 )
 
@@ -43,7 +43,7 @@ func TestBreakdownSQL(t *testing.T) {
 		text, parameters, err := a.SQL(ctx, question, alice)
 		require.NoError(t, err)
 		require.Equal(t, rankedLabels+
-			"SELECT user_id AS tenant, '' AS subject, unit, model AS label, event_count, total_value, min_value, max_value FROM metric_dimensions"+
+			"SELECT user_id AS tenant, '' AS subject, unit, (toUInt16(0), toString(model)) AS label, event_count, total_value, min_value, max_value FROM metric_dimensions"+
 			" WHERE user_id IN {users:Array(UInt32)} AND hour >= fromUnixTimestamp({t4:Int64}) AND hour < fromUnixTimestamp({t5:Int64})"+
 			" AND metric_name IN {names:Array(String)} AND unit IN {units:Array(String)} UNION ALL "+
 			"SELECT user_id AS tenant, '' AS subject"+labelsOfEvents+"user_id IN {users:Array(UInt32)} AND event_type = 'metric' AND isFinite(metric.value)"+
@@ -150,7 +150,7 @@ func TestBreakdownAndTopWorkloads(t *testing.T) {
 			require.NoError(t, err)
 			topWorkloads, err := analytics.NewTopWorkloads("cost_usd", &usd, span, &top)
 			require.NoError(t, err)
-			workloads, err := a.TopWorkloads(models.WithTally(everyone, tally), of, topWorkloads)
+			workloads, err := a.Top(models.WithTally(everyone, tally), of, topWorkloads)
 			require.NoError(t, err)
 			require.EqualValues(t, 2, tally.Questions.Load())
 			require.Len(t, found, len(of))
@@ -188,7 +188,7 @@ func TestBreakdownAndTopWorkloads(t *testing.T) {
 		require.Equal(t, "EUR", found[euro][0].Unit)
 		top, err := analytics.NewTopWorkloads("cost_usd", nil, models.TimeRange{From: start, To: start.Add(5 * day)}, nil)
 		require.NoError(t, err)
-		workloads, err := a.TopWorkloads(everyone, []models.Subject{alice}, top)
+		workloads, err := a.Top(everyone, []models.Subject{alice}, top)
 		require.NoError(t, err)
 		require.Len(t, workloads[alice], 10)
 		require.NotContains(t, workloads[alice], models.Workload{UserID: 1, WorkloadID: "euro", Of: alice})
@@ -205,11 +205,11 @@ func TestBreakdownAndTopWorkloads(t *testing.T) {
 		require.Empty(t, found[bob])
 		top, err := analytics.NewTopWorkloads("cost_usd", nil, span, nil)
 		require.NoError(t, err)
-		workloads, err := a.TopWorkloads(ctx, []models.Subject{alice, bob}, top)
+		workloads, err := a.Top(ctx, []models.Subject{alice, bob}, top)
 		require.NoError(t, err)
 		require.NotEmpty(t, workloads[alice])
 		require.Empty(t, workloads[bob])
-		_, err = a.TopWorkloads(ctx, []models.Subject{platform}, top)
+		_, err = a.Top(ctx, []models.Subject{platform}, top)
 		require.Equal(t, models.Forbidden, models.CodeOf(err))
 	})
 }
@@ -267,13 +267,13 @@ func TestTopWorkloadsSQL(t *testing.T) {
 	require.NoError(t, err)
 	text, _, err := a.SQL(models.WithViewer(t.Context(), models.System), question, platform)
 	require.NoError(t, err)
-	require.Equal(t, "SELECT tenant, subject, unit, sum(count) OVER (PARTITION BY tenant, subject, unit), user_id, workload_id FROM ("+
-		"SELECT tenant, subject, unit, user_id, workload_id, sum(event_count) AS count, sum(total_value) AS total FROM ("+
-		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, unit, event_count, total_value FROM aggregated_metrics"+
+	require.Equal(t, "SELECT tenant, subject, metric_name, unit, sum(count) OVER (PARTITION BY tenant, subject, metric_name, unit), user_id, workload_id FROM ("+
+		"SELECT tenant, subject, metric_name, unit, user_id, workload_id, sum(event_count) AS count, sum(total_value) AS total FROM ("+
+		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, metric_name, unit, event_count, total_value FROM aggregated_metrics"+
 		" WHERE 1 AND hour >= fromUnixTimestamp({t1:Int64}) AND hour < fromUnixTimestamp({t2:Int64}) AND metric_name IN {names:Array(String)} UNION ALL "+
-		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value"+
+		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, metric.name AS metric_name, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value"+
 		" FROM workload_events ARRAY JOIN metrics AS metric WHERE 1 AND event_type = 'metric' AND isFinite(metric.value)"+
 		" AND timestamp >= fromUnixTimestamp64Milli({t3:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t4:Int64}, 'UTC')"+
-		" AND metric.name IN {names:Array(String)}) GROUP BY tenant, subject, unit, user_id, workload_id"+
-		") ORDER BY tenant, subject, unit, total DESC, user_id, workload_id LIMIT 10 BY tenant, subject, unit", text)
+		" AND metric.name IN {names:Array(String)}) GROUP BY tenant, subject, metric_name, unit, user_id, workload_id"+
+		") ORDER BY tenant, subject, metric_name, unit, total DESC, user_id, workload_id LIMIT 10 BY tenant, subject, metric_name, unit", text)
 }

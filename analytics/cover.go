@@ -147,24 +147,12 @@ func (t times) within(p part) string {
 	return "(" + strings.Join(conditions, " OR ") + ")"
 }
 
-// step is the expression for the border at which a row's step begins.
-func (g grain) step(borders []int64) string {
-	switch {
-	case len(borders) == 2:
-		return "0"
-	case g.size == 0:
-		return "roundDown(toUnixTimestamp64Milli(" + g.column + "), {borders:Array(Int64)})"
-	default:
-		return "roundDown(toInt64(toUnixTimestamp(" + g.column + ")) * 1000, {borders:Array(Int64)})"
+// step is the expression for the border at which a row's step begins; parameter has the borders.
+func (g grain) step(parameter string) string {
+	if g.size == 0 {
+		return "roundDown(toUnixTimestamp64Milli(" + g.column + "), " + parameter + ")"
 	}
-}
-
-// stepNumber is the expression for the number of a step that begins at step; the first is 1.
-func stepNumber(borders []int64) string {
-	if len(borders) == 2 {
-		return "toUInt64(1)"
-	}
-	return "indexOf({borders:Array(Int64)}, step)"
+	return "roundDown(toInt64(toUnixTimestamp(" + g.column + ")) * 1000, " + parameter + ")"
 }
 
 // instant is t in milliseconds since 1970. Events have no finer times, so that one is at or after t exactly when it is at or after this.

@@ -28,4 +28,59 @@ func (a *Analytics) Send(ctx context.Context, text string) error {
 func Translate(err error) error { return translate(context.Background(), err) }
 
 // Borders of the steps, in milliseconds since 1970.
-func (q Series) Borders() []int64 { return q.values.borders }
+func (q Series) Borders() []int64 { return q.borders }
+
+// A question that can be put together with others has the SQL that it is put with alone.
+
+func (q Metrics) SQL(in scope) (string, clickhouse.Parameters) {
+	return newSumming([]Summed{q}).SQL(in)
+}
+func (q Series) SQL(in scope) (string, clickhouse.Parameters) { return newSumming([]Summed{q}).SQL(in) }
+func (q Usage) SQL(in scope) (string, clickhouse.Parameters)  { return newSumming([]Summed{q}).SQL(in) }
+func (q Breakdown) SQL(in scope) (string, clickhouse.Parameters) {
+	return newSplitting([]Breakdown{q}).SQL(in)
+}
+func (q Histogram) SQL(in scope) (string, clickhouse.Parameters) {
+	return binning{q.asked()}.SQL(in)
+}
+func (q TopWorkloads) SQL(in scope) (string, clickhouse.Parameters) {
+	return ranking{q.asked(), q.first}.SQL(in)
+}
+
+// Together is the SQL of several questions at once.
+func Together(questions ...Summed) question { return newSumming(questions) }
+
+// One question put alone.
+
+func (a *Analytics) Metrics(ctx context.Context, subjects []models.Subject, q Metrics) (map[models.Subject][]*models.MetricSummary, error) {
+	return one(ctx, a.Sums, subjects, Summed(q), q.Of)
+}
+
+func (a *Analytics) Series(ctx context.Context, subjects []models.Subject, q Series) (map[models.Subject][]*models.MetricPoint, error) {
+	return one(ctx, a.Sums, subjects, Summed(q), q.Of)
+}
+
+func (a *Analytics) Usage(ctx context.Context, subjects []models.Subject, q Usage) (map[models.Subject]*models.Usage, error) {
+	return one(ctx, a.Sums, subjects, Summed(q), q.Of)
+}
+
+func (a *Analytics) Breakdown(ctx context.Context, subjects []models.Subject, q Breakdown) (map[models.Subject][]*models.MetricSlice, error) {
+	return one(ctx, a.Breakdowns, subjects, q, func(slices []*models.MetricSlice) []*models.MetricSlice { return slices })
+}
+
+func (a *Analytics) Histogram(ctx context.Context, subjects []models.Subject, q Histogram) (map[models.Subject][]*models.HistogramBucket, error) {
+	return one(ctx, a.Histograms, subjects, q, func(buckets []*models.HistogramBucket) []*models.HistogramBucket { return buckets })
+}
+
+func (a *Analytics) Top(ctx context.Context, subjects []models.Subject, q TopWorkloads) (map[models.Subject][]models.Workload, error) {
+	return one(ctx, a.TopWorkloads, subjects, q, func(workloads []models.Workload) []models.Workload { return workloads })
+}
+
+func one[Q, S, V any](ctx context.Context, ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]S, error), subjects []models.Subject, q Q, of func(S) V) (map[models.Subject]V, error) {
+	answers, err := ask(ctx, subjects, []Q{q})
+	found := make(map[models.Subject]V, len(answers))
+	for subject, answer := range answers {
+		found[subject] = of(answer[0])
+	}
+	return found, err
+}

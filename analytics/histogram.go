@@ -3,6 +3,7 @@ package analytics
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"strings"
 
@@ -18,9 +19,12 @@ const (
 
 // Histogram asks how many values of a metric lie where.
 type Histogram struct {
-	values  values
+	values
 	buckets int
 }
+
+// Group is the range: histograms of several metrics over one range are put together.
+func (q Histogram) Group() string { return fmt.Sprint(q.borders) }
 
 // NewHistogram asks for at most so many buckets, 20 unless told. Without a unit it is about the one that most of a subject's values are in.
 // It fails with BadUserInput.
@@ -43,48 +47,70 @@ const binOfValue = "toInt16(multiIf(" +
 	"metric.value > 0, 10000 + least(greatest(floor(log(metric.value) / log(1.02)), -9999), 22767), " +
 	"metric.value < 0, -10000 - least(greatest(ceil(log(-metric.value) / log(1.02)), -9999), 22767), 0))"
 
-// SQL counts values by unit and bin, by whole hours where the table knows the scope.
-func (q Histogram) SQL(in scope) (string, clickhouse.Parameters) {
+// binning puts histograms over one range together.
+type binning struct{ values values }
+
+// SQL counts values by metric, unit and bin, by whole hours where the table knows the scope.
+func (q binning) SQL(in scope) (string, clickhouse.Parameters) {
 	grains := eventsOnly
 	if in.byUser() {
 		grains = binnedByUser
 	}
-	borders := settle(q.values.borders, grains, in.now)
-	times := times{q.values.parameters(borders)}
+	times := times{q.values.parameters(nil, "")}
 	var parts []string
-	for _, part := range cover(borders, grains) {
+	for _, part := range cover(settle(q.values.borders, grains, in.now), grains) {
 		if part.grain.size > 0 {
-			parts = append(parts, in.from(part.grain.table, "unit, bin, event_count", times.within(part)+q.values.chosen("metric_name", "unit")))
+			parts = append(parts, in.from(part.grain.table, "metric_name, unit, bin, event_count", times.within(part)+q.values.chosen("metric_name", "unit", "")))
 		} else {
-			parts = append(parts, in.from(part.grain.table, "metric.unit AS unit, "+binOfValue+" AS bin, toUInt64(1) AS event_count",
-				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit")))
+			parts = append(parts, in.from(part.grain.table, "metric.name AS metric_name, metric.unit AS unit, "+binOfValue+" AS bin, toUInt64(1) AS event_count",
+				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit", "")))
 		}
 	}
-	return "SELECT tenant, subject, unit, bin, sum(event_count) FROM (" + strings.Join(parts, " UNION ALL ") +
-		") GROUP BY tenant, subject, unit, bin ORDER BY tenant, subject, unit, bin", times.parameters
+	return "SELECT tenant, subject, metric_name, unit, bin, sum(event_count) FROM (" + strings.Join(parts, " UNION ALL ") +
+		") GROUP BY tenant, subject, metric_name, unit, bin ORDER BY tenant, subject, metric_name, unit, bin", times.parameters
 }
 
-// Histogram answers for each subject with buckets that follow each other from the smallest to the largest value, each as many times as
-// wide as the one before, or with none where the metric has no value in the range. It fails with AnalyticsUnavailable, Timeout or TooComplex.
-func (a *Analytics) Histogram(ctx context.Context, subjects []models.Subject, question Histogram) (map[models.Subject][]*models.HistogramBucket, error) {
-	found := lists[*models.HistogramBucket](subjects)
-	units := units[[]binned]{}
-	err := a.ask(ctx, question, subjects, func(row row) error {
-		var unit string
+// Histograms answers questions, of one Group, together: for each subject and question with buckets that follow each other from the smallest to
+// the largest value, each as many times as wide as the one before, or with none where the metric has no value in the range. It fails with
+// AnalyticsUnavailable, Timeout or TooComplex.
+func (a *Analytics) Histograms(ctx context.Context, subjects []models.Subject, questions []Histogram) (map[models.Subject][][]*models.HistogramBucket, error) {
+	found := answers[[]*models.HistogramBucket](subjects, len(questions))
+	bins := answers[units[[]binned]](subjects, len(questions))
+	err := a.ask(ctx, binning{joined(questions)}, subjects, func(row row) error {
+		var metric, unit string
 		var bin int16
 		var count uint64
-		subject, err := row.read(&unit, &bin, &count)
+		subject, err := row.read(&metric, &unit, &bin, &count)
 		if err != nil {
 			return err
 		}
-		of := units.of(subject, unit, count)
-		of.data = append(of.data, binned{int(bin), count})
+		for i, question := range questions {
+			if question.has(metric, unit) {
+				of := bins[subject][i].of(unit, count)
+				of.data = append(of.data, binned{int(bin), count})
+			}
+		}
 		return nil
 	})
-	for subject, of := range units.largest() {
-		found[subject] = buckets(of.data, of.unit, question.buckets)
+	for subject, list := range bins {
+		for i, units := range list {
+			found[subject][i] = []*models.HistogramBucket{}
+			if len(units) > 0 {
+				of := units.largest()
+				found[subject][i] = buckets(of.data, of.unit, questions[i].buckets)
+			}
+		}
 	}
 	return found, err
+}
+
+// joined is what questions over one range ask for together.
+func joined[Q interface{ asked() values }](questions []Q) values {
+	all := questions[0].asked()
+	for _, question := range questions[1:] {
+		all = all.join(question.asked())
+	}
+	return all
 }
 
 // binned is how many values lie in a bin.

@@ -46,7 +46,7 @@ func checkTopWorkloads(t *testing.T, w *world, q asking) {
 	first := 1 + q.IntN(6)
 	question, err := analytics.NewTopWorkloads("latency_ms", nil, within, &first)
 	require.NoError(t, err)
-	answers, err := w.analytics.TopWorkloads(q.ctx, q.subjects, question)
+	answers, err := w.analytics.Top(q.ctx, q.subjects, question)
 	require.NoError(t, err)
 	for _, subject := range q.subjects {
 		totals := map[models.Workload]float64{}

@@ -1,10 +1,7 @@
 package analytics
 
 import (
-	"context"
 	"time"
-
-	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -13,7 +10,7 @@ const maxPoints = 1000
 
 // Series asks for one metric over a range, step by step.
 type Series struct {
-	values values
+	values
 }
 
 // NewSeries asks about the steps that begin and end with the quarters, hours, days, weeks (from Monday) and months of an IANA zone, UTC
@@ -104,53 +101,37 @@ func midnight(year int, month time.Month, day int, where *time.Location) time.Ti
 	}
 }
 
-// SQL reads the coarsest aggregates that the steps allow.
-func (q Series) SQL(in scope) (string, clickhouse.Parameters) { return q.values.summed(in) }
-
-// Series answers for each subject with a point for every step, or with none where the metric has no value in the range. It fails with
-// AnalyticsUnavailable, Timeout or TooComplex.
-func (a *Analytics) Series(ctx context.Context, subjects []models.Subject, question Series) (map[models.Subject][]*models.MetricPoint, error) {
-	found := lists[*models.MetricPoint](subjects)
-	type steps = map[int]sums
-	units := units[steps]{}
-	err := a.ask(ctx, question, subjects, func(row row) error {
-		var metric, unit string
-		var sums sums
-		subject, step, err := question.values.read(row, &metric, &unit, &sums)
-		if err != nil {
-			return err
-		}
-		of := units.of(subject, unit, sums.count)
-		if of.data == nil {
-			of.data = steps{}
-		}
-		of.data[step] = sums
-		return nil
-	})
-	borders := question.values.borders
-	for subject, of := range units.largest() {
-		points := make([]*models.MetricPoint, len(borders)-1)
-		for i := range points {
-			points[i] = &models.MetricPoint{From: time.UnixMilli(borders[i]).UTC(), To: time.UnixMilli(borders[i+1]).UTC(), Unit: of.unit}
-			if sums, ok := of.data[i]; ok {
-				sums.fill(points[i])
-			}
-		}
-		found[subject] = points
+// Of is the answer from the sums that the question was put for: a point for every step, or none where the metric has no value in the range.
+func (q Series) Of(sums Sums) []*models.MetricPoint {
+	var units units[Sums]
+	for _, sum := range sums {
+		of := units.of(sum.unit, sum.count)
+		of.data = append(of.data, sum)
 	}
-	return found, err
+	if len(units) == 0 {
+		return []*models.MetricPoint{}
+	}
+	of := units.largest()
+	points := make([]*models.MetricPoint, len(q.borders)-1)
+	for i := range points {
+		points[i] = &models.MetricPoint{From: time.UnixMilli(q.borders[i]).UTC(), To: time.UnixMilli(q.borders[i+1]).UTC(), Unit: of.unit}
+	}
+	for _, sum := range of.data {
+		sum.fill(points[sum.step], q.percentiles)
+	}
+	return points
 }
 
-func (s sums) fill(point *models.MetricPoint) {
+func (s sum) fill(point *models.MetricPoint, percentiles bool) {
 	average := s.average()
 	point.Count, point.Total, point.Average, point.Min, point.Max = int64(s.count), s.total, &average, &s.min, &s.max
-	if p := s.percentiles; p != nil {
+	if p := s.percentiles; percentiles {
 		point.P50, point.P90, point.P95, point.P99 = &p[0], &p[1], &p[2], &p[3]
 	}
 }
 
-// units keeps data of each subject by unit, to choose one.
-type units[T any] map[models.Subject][]*inUnit[T]
+// units keeps data of one subject by unit, to choose one.
+type units[T any] []*inUnit[T]
 
 type inUnit[T any] struct {
 	unit  string
@@ -158,30 +139,26 @@ type inUnit[T any] struct {
 	data  T
 }
 
-// of finds the data of a subject in a unit, and counts values.
-func (u units[T]) of(subject models.Subject, unit string, count uint64) *inUnit[T] {
-	for _, known := range u[subject] {
+// of finds the data in a unit, and counts values.
+func (u *units[T]) of(unit string, count uint64) *inUnit[T] {
+	for _, known := range *u {
 		if known.unit == unit {
 			known.count += count
 			return known
 		}
 	}
 	added := &inUnit[T]{unit: unit, count: count}
-	u[subject] = append(u[subject], added)
+	*u = append(*u, added)
 	return added
 }
 
-// largest is each subject's unit with the most values, the first by name among equals.
-func (u units[T]) largest() map[models.Subject]*inUnit[T] {
-	largest := make(map[models.Subject]*inUnit[T], len(u))
-	for subject, units := range u {
-		best := units[0]
-		for _, unit := range units[1:] {
-			if unit.count > best.count || unit.count == best.count && unit.unit < best.unit {
-				best = unit
-			}
+// largest is the unit with the most values, the first by name among equals.
+func (u units[T]) largest() *inUnit[T] {
+	best := u[0]
+	for _, unit := range u[1:] {
+		if unit.count > best.count || unit.count == best.count && unit.unit < best.unit {
+			best = unit
 		}
-		largest[subject] = best
 	}
-	return largest
+	return best
 }

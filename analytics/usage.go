@@ -1,10 +1,7 @@
 package analytics
 
 import (
-	"context"
 	"math"
-
-	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -20,7 +17,7 @@ const (
 
 // Usage asks what was used over a range.
 type Usage struct {
-	values values
+	values
 }
 
 // NewUsage fails with BadUserInput.
@@ -34,43 +31,27 @@ func NewUsage(span models.TimeRange) (Usage, error) {
 	}}, nil
 }
 
-// SQL reads what Metrics reads of the five metrics.
-func (q Usage) SQL(in scope) (string, clickhouse.Parameters) { return q.values.summed(in) }
-
-// Usage answers for each subject. It fails with AnalyticsUnavailable, Timeout or TooComplex.
-func (a *Analytics) Usage(ctx context.Context, subjects []models.Subject, question Usage) (map[models.Subject]*models.Usage, error) {
-	totals := make(map[models.Subject]map[string]float64, len(subjects)) // by metric
-	found := make(map[models.Subject]*models.Usage, len(subjects))
-	for _, subject := range subjects {
-		totals[subject], found[subject] = map[string]float64{}, new(models.Usage)
-	}
-	err := a.ask(ctx, question, subjects, func(row row) error {
-		var metric, unit string
-		var sums sums
-		subject, _, err := question.values.read(row, &metric, &unit, &sums)
-		if err != nil {
-			return err
-		}
-		totals[subject][metric] += sums.total
-		if metric == metricLatency {
-			found[subject].Requests += int64(sums.count)
-		}
-		return nil
-	})
-	for subject, usage := range found {
-		total := totals[subject]
-		usage.Errors, usage.CostUsd = whole(total[metricErrors]), total[metricCost]
-		usage.TokensInput, usage.TokensOutput = whole(total[metricTokensInput]), whole(total[metricTokensOutput])
-		if usage.Requests > 0 {
-			rate := total[metricErrors] / float64(usage.Requests)
-			usage.ErrorRate = &rate
-		}
-		if seconds := total[metricLatency] / 1000; seconds > 0 {
-			speed := total[metricTokensOutput] / seconds
-			usage.TokensPerSecond = &speed
+// Of is the answer from the sums that the question was put for.
+func (q Usage) Of(sums Sums) *models.Usage {
+	total := map[string]float64{} // by metric
+	usage := new(models.Usage)
+	for _, sum := range sums {
+		total[sum.metric] += sum.total
+		if sum.metric == metricLatency {
+			usage.Requests += int64(sum.count)
 		}
 	}
-	return found, err
+	usage.Errors, usage.CostUsd = whole(total[metricErrors]), total[metricCost]
+	usage.TokensInput, usage.TokensOutput = whole(total[metricTokensInput]), whole(total[metricTokensOutput])
+	if usage.Requests > 0 {
+		rate := total[metricErrors] / float64(usage.Requests)
+		usage.ErrorRate = &rate
+	}
+	if seconds := total[metricLatency] / 1000; seconds > 0 {
+		speed := total[metricTokensOutput] / seconds
+		usage.TokensPerSecond = &speed
+	}
+	return usage
 }
 
 // whole rounds a total of what should have been counted in whole numbers.

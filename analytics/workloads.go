@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -137,9 +138,12 @@ func (a *Analytics) Workloads(ctx context.Context, subjects []models.Subject) ([
 
 // TopWorkloads asks which workloads have the most of a metric.
 type TopWorkloads struct {
-	values values
-	first  int
+	values
+	first int
 }
+
+// Group is the range: those of several metrics over one range are put together.
+func (q TopWorkloads) Group() string { return fmt.Sprint(q.borders) }
 
 // NewTopWorkloads asks for the first workloads, 10 unless told. Without a unit it is about the one that most of a subject's values are in.
 // It fails with BadUserInput.
@@ -158,44 +162,65 @@ func NewTopWorkloads(metric string, unit *string, span models.TimeRange, first *
 	return q, nil
 }
 
-// SQL adds up the metric by workload, whole hours from aggregated_metrics and the ends from events.
-func (q TopWorkloads) SQL(in scope) (string, clickhouse.Parameters) {
-	times := times{q.values.parameters(nil)}
+// ranking puts questions about top workloads over one range together.
+type ranking struct {
+	values values
+	first  int
+}
+
+// SQL adds up the metrics by workload, whole hours from aggregated_metrics and the ends from events.
+func (q ranking) SQL(in scope) (string, clickhouse.Parameters) {
+	times := times{q.values.parameters(nil, "")}
 	var parts []string
 	for _, part := range cover(settle(q.values.borders, summedByWorkload, in.now), summedByWorkload) {
 		if part.grain.size > 0 {
-			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, unit, event_count, total_value",
-				times.within(part)+q.values.chosen("metric_name", "unit")))
+			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric_name, unit, event_count, total_value",
+				times.within(part)+q.values.chosen("metric_name", "unit", "")))
 		} else {
-			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value",
-				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit")))
+			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric.name AS metric_name, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value",
+				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit", "")))
 		}
 	}
-	return "SELECT tenant, subject, unit, sum(count) OVER (PARTITION BY tenant, subject, unit), user_id, workload_id FROM (" +
-		"SELECT tenant, subject, unit, user_id, workload_id, sum(event_count) AS count, sum(total_value) AS total" +
-		" FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY tenant, subject, unit, user_id, workload_id" +
-		") ORDER BY tenant, subject, unit, total DESC, user_id, workload_id LIMIT " + strconv.Itoa(q.first) + " BY tenant, subject, unit", times.parameters
+	return "SELECT tenant, subject, metric_name, unit, sum(count) OVER (PARTITION BY tenant, subject, metric_name, unit), user_id, workload_id FROM (" +
+		"SELECT tenant, subject, metric_name, unit, user_id, workload_id, sum(event_count) AS count, sum(total_value) AS total" +
+		" FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY tenant, subject, metric_name, unit, user_id, workload_id" +
+		") ORDER BY tenant, subject, metric_name, unit, total DESC, user_id, workload_id LIMIT " + strconv.Itoa(q.first) + " BY tenant, subject, metric_name, unit", times.parameters
 }
 
-// TopWorkloads answers for each subject with its workloads, the largest total first. It fails with AnalyticsUnavailable, Timeout or TooComplex.
-func (a *Analytics) TopWorkloads(ctx context.Context, subjects []models.Subject, question TopWorkloads) (map[models.Subject][]models.Workload, error) {
-	found := lists[models.Workload](subjects)
-	units := units[[]models.Workload]{}
-	err := a.ask(ctx, question, subjects, func(row row) error {
-		var unit, id string
+// TopWorkloads answers questions, of one Group, together: for each subject and question with the workloads, the largest total first. It fails
+// with AnalyticsUnavailable, Timeout or TooComplex.
+func (a *Analytics) TopWorkloads(ctx context.Context, subjects []models.Subject, questions []TopWorkloads) (map[models.Subject][][]models.Workload, error) {
+	found := answers[[]models.Workload](subjects, len(questions))
+	ranked := answers[units[[]models.Workload]](subjects, len(questions))
+	most := 0
+	for _, question := range questions {
+		most = max(most, question.first)
+	}
+	err := a.ask(ctx, ranking{joined(questions), most}, subjects, func(row row) error {
+		var metric, unit, id string
 		var count uint64
 		var user uint32
-		subject, err := row.read(&unit, &count, &user, &id)
+		subject, err := row.read(&metric, &unit, &count, &user, &id)
 		if err != nil {
 			return err
 		}
-		of := units.of(subject, unit, 0)
-		of.count = count
-		of.data = append(of.data, models.Workload{UserID: int(user), WorkloadID: id, Of: subject})
+		for i, question := range questions {
+			if question.has(metric, unit) {
+				of := ranked[subject][i].of(unit, 0)
+				of.count = count
+				of.data = append(of.data, models.Workload{UserID: int(user), WorkloadID: id, Of: subject})
+			}
+		}
 		return nil
 	})
-	for subject, of := range units.largest() {
-		found[subject] = of.data
+	for subject, list := range ranked {
+		for i, units := range list {
+			found[subject][i] = []models.Workload{}
+			if len(units) > 0 {
+				workloads := units.largest().data
+				found[subject][i] = workloads[:min(len(workloads), questions[i].first)]
+			}
+		}
 	}
 	return found, err
 }

@@ -19,7 +19,7 @@ func Answer[K comparable, V any](ctx context.Context, l *Loaders, parent models.
 
 // Answers is Answer where each object has a list of objects, which are made anew for each alias.
 func Answers[K comparable, V any, T Object](ctx context.Context, l *Loaders, parent models.Cohort, key K, question any,
-	values func(context.Context, []K) (map[K][]V, error), object func(V) T) ([]T, error) {
+	values func(context.Context, []K) (map[K]V, error), list func(V) []T) ([]T, error) {
 	put := once(parent, question, values)
 	return load(ctx, l, parent, request[K]{key: key}, func(ctx context.Context, asked map[K]int) (map[K][]T, error) {
 		found, err := put(ctx, keys(asked))
@@ -29,11 +29,8 @@ func Answers[K comparable, V any, T Object](ctx context.Context, l *Loaders, par
 		lists := make(map[K][]T, len(found))
 		var all []T
 		deliveries := 0
-		for of, list := range found {
-			objects := make([]T, len(list))
-			for i, value := range list {
-				objects[i] = object(value)
-			}
+		for of, value := range found {
+			objects := list(value)
 			lists[of] = objects
 			all = append(all, objects...)
 			deliveries += asked[of] * len(objects)

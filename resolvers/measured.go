@@ -14,51 +14,134 @@ import (
 
 // The fields of the interface Measured, the same for every type that implements it.
 
-// answer puts a question about the objects of one level.
-func answer[Q, V any](ctx context.Context, r *Resolver, of models.Measured, question Q, err error,
-	ask func(context.Context, []models.Subject, Q) (map[models.Subject]V, error)) (V, error) {
+// answer puts a question about the objects of one level, together with those of all that it can be put with.
+func answer[Q interface{ Group() string }, V any](ctx context.Context, r *Resolver, of models.Measured, question Q, all []Q,
+	ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]V, error)) (V, error) {
+	questions, place := together(question, all)
+	answers, err := loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), questions, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]V, error) {
+		return ask(batch, subjects, questions)
+	})
 	if err != nil {
 		var none V
 		return none, err
 	}
-	return loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), question, func(batch context.Context, subjects []models.Subject) (map[models.Subject]V, error) {
-		return ask(batch, subjects, question)
-	})
+	return answers[place], nil
+}
+
+// sums are what metrics, metricSeries and usage are made of.
+func (r *Resolver) sums(ctx context.Context, of models.Measured, question analytics.Summed) (analytics.Sums, error) {
+	var all []analytics.Summed
+	for _, f := range fieldsBeside(ctx) {
+		var other analytics.Summed
+		var err error
+		switch f.field.Name {
+		case "metrics":
+			other, err = newMetrics(f.with.Range, f.with.Names, f.selected(ctx))
+		case "metricSeries":
+			other, err = newSeries(f.with.Name, f.with.Range, f.with.Step, f.with.TimeZone, f.with.Unit, f.selected(ctx))
+		case "usage":
+			other, err = analytics.NewUsage(f.with.Range)
+		default:
+			continue
+		}
+		if err == nil {
+			all = append(all, other)
+		}
+	}
+	return answer(ctx, r, of, question, all, r.Analytics.Sums)
 }
 
 func (r *Resolver) metrics(ctx context.Context, of models.Measured, span models.TimeRange, names []string) ([]*models.MetricSummary, error) {
-	question, err := analytics.NewMetrics(span, names, selectsPercentile(ctx), slices.Contains(selected(ctx), "previous"))
-	return answer(ctx, r, of, question, err, r.Analytics.Metrics)
+	question, err := newMetrics(span, names, selected(ctx))
+	if err != nil {
+		return nil, err
+	}
+	sums, err := r.sums(ctx, of, question)
+	if err != nil {
+		return nil, err
+	}
+	return question.Of(sums), nil
+}
+
+func newMetrics(span models.TimeRange, names, selected []string) (analytics.Metrics, error) {
+	return analytics.NewMetrics(span, names, hasPercentile(selected), slices.Contains(selected, "previous"))
 }
 
 func (r *Resolver) metricSeries(ctx context.Context, of models.Measured, name string, span models.TimeRange, step models.TimeStep, timeZone, unit *string) ([]*models.MetricPoint, error) {
-	question, err := analytics.NewSeries(name, unit, span, step, timeZone, selectsPercentile(ctx))
-	return answer(ctx, r, of, question, err, r.Analytics.Series)
+	question, err := newSeries(name, span, step, timeZone, unit, selected(ctx))
+	if err != nil {
+		return nil, err
+	}
+	sums, err := r.sums(ctx, of, question)
+	if err != nil {
+		return nil, err
+	}
+	return question.Of(sums), nil
 }
 
-// selectsPercentile tells whether the operation wants what is costly to merge.
-func selectsPercentile(ctx context.Context) bool {
-	return slices.ContainsFunc(selected(ctx), func(field string) bool { return slices.Contains([]string{"p50", "p90", "p95", "p99"}, field) })
+func newSeries(name string, span models.TimeRange, step models.TimeStep, timeZone, unit *string, selected []string) (analytics.Series, error) {
+	return analytics.NewSeries(name, unit, span, step, timeZone, hasPercentile(selected))
 }
 
-func (r *Resolver) breakdown(ctx context.Context, of models.Measured, metric, by string, span models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
-	question, err := analytics.NewBreakdown(metric, unit, by, span, top)
-	return answer(ctx, r, of, question, err, r.Analytics.Breakdown)
-}
-
-func (r *Resolver) histogram(ctx context.Context, of models.Measured, metric string, span models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
-	question, err := analytics.NewHistogram(metric, unit, span, buckets)
-	return answer(ctx, r, of, question, err, r.Analytics.Histogram)
+// hasPercentile tells whether the operation wants what is costly to merge.
+func hasPercentile(selected []string) bool {
+	return slices.ContainsFunc(selected, func(field string) bool { return slices.Contains([]string{"p50", "p90", "p95", "p99"}, field) })
 }
 
 func (r *Resolver) usage(ctx context.Context, of models.Measured, span models.TimeRange) (*models.Usage, error) {
 	question, err := analytics.NewUsage(span)
-	return answer(ctx, r, of, question, err, r.Analytics.Usage)
+	if err != nil {
+		return nil, err
+	}
+	sums, err := r.sums(ctx, of, question)
+	if err != nil {
+		return nil, err
+	}
+	return question.Of(sums), nil
+}
+
+// allBeside are the questions that the fields of a name ask of the same object.
+func allBeside[Q any](ctx context.Context, name string, ask func(beside) (Q, error)) []Q {
+	var all []Q
+	for _, f := range fieldsBeside(ctx) {
+		if f.field.Name != name {
+			continue
+		}
+		if question, err := ask(f); err == nil {
+			all = append(all, question)
+		}
+	}
+	return all
+}
+
+func (r *Resolver) breakdown(ctx context.Context, of models.Measured, metric, by string, span models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
+	question, err := analytics.NewBreakdown(metric, unit, by, span, top)
+	if err != nil {
+		return nil, err
+	}
+	return answer(ctx, r, of, question, allBeside(ctx, "breakdown", func(f beside) (analytics.Breakdown, error) {
+		return analytics.NewBreakdown(f.with.Metric, f.with.Unit, f.with.By, f.with.Range, f.with.Top)
+	}), r.Analytics.Breakdowns)
+}
+
+func (r *Resolver) histogram(ctx context.Context, of models.Measured, metric string, span models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
+	question, err := analytics.NewHistogram(metric, unit, span, buckets)
+	if err != nil {
+		return nil, err
+	}
+	return answer(ctx, r, of, question, allBeside(ctx, "histogram", func(f beside) (analytics.Histogram, error) {
+		return analytics.NewHistogram(f.with.Metric, f.with.Unit, f.with.Range, f.with.Buckets)
+	}), r.Analytics.Histograms)
 }
 
 func (r *Resolver) activity(ctx context.Context, of models.Measured, span models.TimeRange) ([]*models.ActivityDay, error) {
 	question, err := analytics.NewActivity(span)
-	return answer(ctx, r, of, question, err, r.Analytics.Activity)
+	if err != nil {
+		return nil, err
+	}
+	return loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), question, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]*models.ActivityDay, error) {
+		return r.Analytics.Activity(batch, subjects, question)
+	})
 }
 
 func (r *Resolver) topWorkloads(ctx context.Context, of models.Measured, metric string, span models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
@@ -66,9 +149,18 @@ func (r *Resolver) topWorkloads(ctx context.Context, of models.Measured, metric 
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Answers(ctx, r.Loaders, of.Cohort(), of.Subject(), question, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]models.Workload, error) {
-		return r.Analytics.TopWorkloads(batch, subjects, question)
-	}, func(w models.Workload) *models.Workload { return &w })
+	questions, place := together(question, allBeside(ctx, "topWorkloads", func(f beside) (analytics.TopWorkloads, error) {
+		return analytics.NewTopWorkloads(f.with.Metric, f.with.Unit, f.with.Range, f.with.First)
+	}))
+	return loaders.Answers(ctx, r.Loaders, of.Cohort(), of.Subject(), questions, func(batch context.Context, subjects []models.Subject) (map[models.Subject][][]models.Workload, error) {
+		return r.Analytics.TopWorkloads(batch, subjects, questions)
+	}, func(lists [][]models.Workload) []*models.Workload {
+		workloads := make([]*models.Workload, len(lists[place]))
+		for i, workload := range lists[place] {
+			workloads[i] = &workload
+		}
+		return workloads
+	})
 }
 
 func (r *Resolver) recentWorkloads(ctx context.Context, of models.Measured, args models.PageArguments) (*models.Connection[*models.Workload], error) {

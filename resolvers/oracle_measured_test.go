@@ -3,6 +3,8 @@ package resolvers_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,16 +48,48 @@ type (
 	oracleMeasured[T models.Measured] struct{ o *oracle }
 )
 
-// put notes the question; several aliases of one question about the same objects are one.
-func put[Q, V any](ctx context.Context, o *oracle, of models.Measured, question Q, err error,
-	ask func(context.Context, []models.Subject, Q) (map[models.Subject]V, error)) (V, error) {
+// put notes the question; several aliases of one question about the same objects are one, and those of one group are put together.
+func put[Q interface{ Group() string }, V any](ctx context.Context, o *oracle, of models.Measured, sort string, question Q, err error,
+	ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]V, error)) (V, error) {
+	var none V
 	if err != nil {
-		var none V
 		return none, err
 	}
-	o.ask(ctx, of, fmt.Sprintf("%T %+v", question, question))
-	answers, err := ask(ctx, []models.Subject{of.Subject()}, question)
-	return answers[of.Subject()], err
+	o.askTogether(ctx, of, sort+question.Group(), fmt.Sprintf("%T %+v", question, question))
+	answers, err := ask(ctx, []models.Subject{of.Subject()}, []Q{question})
+	if err != nil {
+		return none, err
+	}
+	return answers[of.Subject()][0], nil
+}
+
+// group is what fields of one object ask together.
+type group struct {
+	object, rows string // the object's path, and that by which its rows are the same as those of another path
+	sort         string
+	ofThreads    bool
+}
+
+func (o *oracle) askTogether(ctx context.Context, of models.Measured, sort, question string) {
+	field := graphql.GetFieldContext(ctx)
+	asked := group{pathOf(field.Parent) + field.Object, rowsPath(ctx), sort, of.Subject().Kind == models.SubjectThread}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.together[asked] == nil {
+		o.together[asked] = map[string]bool{}
+	}
+	o.together[asked][question] = true
+}
+
+// count adds what was asked together to the questions. The same rows by two paths share an answer when they were asked for the same.
+func (o *oracle) count() {
+	for group, questions := range o.together {
+		path := group.rows + group.sort + strings.Join(slices.Sorted(maps.Keys(questions)), " ")
+		o.questions[path] = true
+		if group.ofThreads {
+			o.relations[path] = true // their runs
+		}
+	}
 }
 
 func (o *oracle) ask(ctx context.Context, of models.Measured, question string) {
@@ -96,37 +130,54 @@ func wants(ctx context.Context, names ...string) bool {
 
 func (m oracleMeasured[T]) Metrics(ctx context.Context, of T, span models.TimeRange, names []string) ([]*models.MetricSummary, error) {
 	question, err := analytics.NewMetrics(span, names, wants(ctx, "p50", "p90", "p95", "p99"), wants(ctx, "previous"))
-	return put(ctx, m.o, of, question, err, m.o.analytics.Metrics)
+	sums, err := put(ctx, m.o, of, "sums", analytics.Summed(question), err, m.o.analytics.Sums)
+	if err != nil {
+		return nil, err
+	}
+	return question.Of(sums), nil
 }
 
 func (m oracleMeasured[T]) MetricSeries(ctx context.Context, of T, name string, span models.TimeRange, step models.TimeStep, zone, unit *string) ([]*models.MetricPoint, error) {
 	question, err := analytics.NewSeries(name, unit, span, step, zone, wants(ctx, "p50", "p90", "p95", "p99"))
-	return put(ctx, m.o, of, question, err, m.o.analytics.Series)
+	sums, err := put(ctx, m.o, of, "sums", analytics.Summed(question), err, m.o.analytics.Sums)
+	if err != nil {
+		return nil, err
+	}
+	return question.Of(sums), nil
 }
 
 func (m oracleMeasured[T]) Breakdown(ctx context.Context, of T, metric, by string, span models.TimeRange, top *int, unit *string) ([]*models.MetricSlice, error) {
 	question, err := analytics.NewBreakdown(metric, unit, by, span, top)
-	return put(ctx, m.o, of, question, err, m.o.analytics.Breakdown)
+	return put(ctx, m.o, of, "breakdowns", question, err, m.o.analytics.Breakdowns)
 }
 
 func (m oracleMeasured[T]) Histogram(ctx context.Context, of T, metric string, span models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
 	question, err := analytics.NewHistogram(metric, unit, span, buckets)
-	return put(ctx, m.o, of, question, err, m.o.analytics.Histogram)
+	return put(ctx, m.o, of, "histograms", question, err, m.o.analytics.Histograms)
 }
 
 func (m oracleMeasured[T]) Usage(ctx context.Context, of T, span models.TimeRange) (*models.Usage, error) {
 	question, err := analytics.NewUsage(span)
-	return put(ctx, m.o, of, question, err, m.o.analytics.Usage)
+	sums, err := put(ctx, m.o, of, "sums", analytics.Summed(question), err, m.o.analytics.Sums)
+	if err != nil {
+		return nil, err
+	}
+	return question.Of(sums), nil
 }
 
 func (m oracleMeasured[T]) Activity(ctx context.Context, of T, span models.TimeRange) ([]*models.ActivityDay, error) {
 	question, err := analytics.NewActivity(span)
-	return put(ctx, m.o, of, question, err, m.o.analytics.Activity)
+	if err != nil {
+		return nil, err
+	}
+	m.o.ask(ctx, of, fmt.Sprintf("activity %+v", question))
+	answers, err := m.o.analytics.Activity(ctx, []models.Subject{of.Subject()}, question)
+	return answers[of.Subject()], err
 }
 
 func (m oracleMeasured[T]) TopWorkloads(ctx context.Context, of T, metric string, span models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
 	question, err := analytics.NewTopWorkloads(metric, unit, span, first)
-	values, err := put(ctx, m.o, of, question, err, m.o.analytics.TopWorkloads)
+	values, err := put(ctx, m.o, of, "top workloads", question, err, m.o.analytics.TopWorkloads)
 	workloads := make([]*models.Workload, len(values))
 	for i := range values {
 		workloads[i] = &values[i]

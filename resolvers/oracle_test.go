@@ -28,6 +28,7 @@ type oracle struct {
 	mu        sync.Mutex
 	relations map[string]bool // response paths that PostgreSQL is asked for
 	questions map[string]bool // response paths that ClickHouse is asked for
+	together  map[group]map[string]bool
 }
 
 func (o *oracle) note(ctx context.Context, suffix string) {
@@ -38,9 +39,11 @@ func (o *oracle) note(ctx context.Context, suffix string) {
 
 // responsePath is the path of ctx without list indices, with the type of each object on it: fields of one name in two kinds of Node
 // are two fields.
-func responsePath(ctx context.Context) string {
+func responsePath(ctx context.Context) string { return pathOf(graphql.GetFieldContext(ctx)) }
+
+func pathOf(field *graphql.FieldContext) string {
 	path := ""
-	for field := graphql.GetFieldContext(ctx); field != nil; field = field.Parent {
+	for ; field != nil; field = field.Parent {
 		if field.Field.Field != nil {
 			path = field.Object + "." + field.Field.Alias + "/" + path
 		}

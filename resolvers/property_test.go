@@ -116,8 +116,9 @@ func (w *world) run(t *testing.T, viewer models.Viewer, op operation, about stri
 	t.Helper()
 	tally := new(models.Tally)
 	answer = w.real.ask(models.WithTally(t.Context(), tally), viewer, op)
-	o := &oracle{dataset: w.dataset, analytics: w.real.analytics, relations: map[string]bool{}, questions: map[string]bool{}}
+	o := &oracle{dataset: w.dataset, analytics: w.real.analytics, relations: map[string]bool{}, questions: map[string]bool{}, together: map[group]map[string]bool{}}
 	require.JSONEq(t, newAPI(o).ask(t.Context(), viewer, op), answer, about)
+	o.count()
 	require.Equal(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
 	require.Equal(t, len(o.questions), int(tally.Questions.Load()), "questions of %s", about)
 	require.NotContains(t, answer, "INTERNAL", about)
