@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -50,37 +51,37 @@ func (q TopWorkloads) SQL(in scope) (string, clickhouse.Parameters) {
 // Together is the SQL of several questions at once.
 func Together(questions ...Summed) question { return newSumming(questions) }
 
-// One question put alone.
+// One question and its answer, perhaps put together with others.
 
-func (a *Analytics) Metrics(ctx context.Context, subjects []models.Subject, q Metrics) (map[models.Subject][]*models.MetricSummary, error) {
-	return one(ctx, a.Sums, subjects, Summed(q), q.Of)
+func (a *Analytics) Metrics(ctx context.Context, subjects []models.Subject, q Metrics, beside ...Summed) (map[models.Subject][]*models.MetricSummary, error) {
+	return one(ctx, a.Sums, subjects, Summed(q), beside, q.Of)
 }
 
-func (a *Analytics) Series(ctx context.Context, subjects []models.Subject, q Series) (map[models.Subject][]*models.MetricPoint, error) {
-	return one(ctx, a.Sums, subjects, Summed(q), q.Of)
+func (a *Analytics) Series(ctx context.Context, subjects []models.Subject, q Series, beside ...Summed) (map[models.Subject][]*models.MetricPoint, error) {
+	return one(ctx, a.Sums, subjects, Summed(q), beside, q.Of)
 }
 
-func (a *Analytics) Usage(ctx context.Context, subjects []models.Subject, q Usage) (map[models.Subject]*models.Usage, error) {
-	return one(ctx, a.Sums, subjects, Summed(q), q.Of)
+func (a *Analytics) Usage(ctx context.Context, subjects []models.Subject, q Usage, beside ...Summed) (map[models.Subject]*models.Usage, error) {
+	return one(ctx, a.Sums, subjects, Summed(q), beside, q.Of)
 }
 
-func (a *Analytics) Breakdown(ctx context.Context, subjects []models.Subject, q Breakdown) (map[models.Subject][]*models.MetricSlice, error) {
-	return one(ctx, a.Breakdowns, subjects, q, func(slices []*models.MetricSlice) []*models.MetricSlice { return slices })
+func (a *Analytics) Breakdown(ctx context.Context, subjects []models.Subject, q Breakdown, beside ...Breakdown) (map[models.Subject][]*models.MetricSlice, error) {
+	return one(ctx, a.Breakdowns, subjects, q, beside, func(slices []*models.MetricSlice) []*models.MetricSlice { return slices })
 }
 
-func (a *Analytics) Histogram(ctx context.Context, subjects []models.Subject, q Histogram) (map[models.Subject][]*models.HistogramBucket, error) {
-	return one(ctx, a.Histograms, subjects, q, func(buckets []*models.HistogramBucket) []*models.HistogramBucket { return buckets })
+func (a *Analytics) Histogram(ctx context.Context, subjects []models.Subject, q Histogram, beside ...Histogram) (map[models.Subject][]*models.HistogramBucket, error) {
+	return one(ctx, a.Histograms, subjects, q, beside, func(buckets []*models.HistogramBucket) []*models.HistogramBucket { return buckets })
 }
 
-func (a *Analytics) Top(ctx context.Context, subjects []models.Subject, q TopWorkloads) (map[models.Subject][]models.Workload, error) {
-	return one(ctx, a.TopWorkloads, subjects, q, func(workloads []models.Workload) []models.Workload { return workloads })
+func (a *Analytics) Top(ctx context.Context, subjects []models.Subject, q TopWorkloads, beside ...TopWorkloads) (map[models.Subject][]models.Workload, error) {
+	return one(ctx, a.TopWorkloads, subjects, q, beside, func(workloads []models.Workload) []models.Workload { return workloads })
 }
 
-func one[Q, S, V any](ctx context.Context, ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]S, error), subjects []models.Subject, q Q, of func(S) V) (map[models.Subject]V, error) {
-	answers, err := ask(ctx, subjects, []Q{q})
+func one[Q, S, V any](ctx context.Context, ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]S, error), subjects []models.Subject, q Q, beside []Q, of func(S) V) (map[models.Subject]V, error) {
+	answers, err := ask(ctx, subjects, append(slices.Clone(beside), q))
 	found := make(map[models.Subject]V, len(answers))
 	for subject, answer := range answers {
-		found[subject] = of(answer[0])
+		found[subject] = of(answer[len(beside)])
 	}
 	return found, err
 }

@@ -356,6 +356,22 @@ func total(values []float64) float64 {
 	return total
 }
 
+// beside are up to three questions to put together with another.
+func (w *world) beside(t *testing.T, q asking) []analytics.Summed {
+	var questions []analytics.Summed
+	for range q.IntN(4) {
+		within := w.recently(q)
+		metrics, err := analytics.NewMetrics(within, pick(q.Rand, [][]string{nil, {"absent"}, {"latency_ms"}}), q.IntN(2) == 0, q.IntN(2) == 0)
+		require.NoError(t, err)
+		series, err := analytics.NewSeries("latency_ms", nil, within, models.StepDay, nil, q.IntN(2) == 0)
+		require.NoError(t, err)
+		usage, err := analytics.NewUsage(within)
+		require.NoError(t, err)
+		questions = append(questions, pick(q.Rand, []analytics.Summed{metrics, series, usage}))
+	}
+	return questions
+}
+
 func checkMetrics(t *testing.T, w *world, q asking) {
 	within := w.span(q)
 	var names []string
@@ -365,7 +381,7 @@ func checkMetrics(t *testing.T, w *world, q asking) {
 	percentiles, previous := q.IntN(2) == 0, q.IntN(2) == 0
 	question, err := analytics.NewMetrics(within, names, percentiles, previous)
 	require.NoError(t, err)
-	answers, err := w.analytics.Metrics(q.ctx, q.subjects, question)
+	answers, err := w.analytics.Metrics(q.ctx, q.subjects, question, w.beside(t, q)...)
 	require.NoError(t, err)
 	before := span(within.From.Add(-within.To.Sub(within.From)), within.From)
 	for _, subject := range q.subjects {
@@ -448,7 +464,7 @@ func checkSeries(t *testing.T, w *world, q asking) {
 	percentiles := q.IntN(2) == 0
 	question, err := analytics.NewSeries("latency_ms", unit, within, step, &name, percentiles)
 	require.NoError(t, err)
-	answers, err := w.analytics.Series(q.ctx, q.subjects, question)
+	answers, err := w.analytics.Series(q.ctx, q.subjects, question, w.beside(t, q)...)
 	require.NoError(t, err)
 	for _, subject := range q.subjects {
 		values := inMainUnit(w.measured(q, subject, within), "latency_ms", unit)
@@ -501,7 +517,9 @@ func checkHistogram(t *testing.T, w *world, q asking) {
 	buckets := 1 + q.IntN(40)
 	question, err := analytics.NewHistogram("latency_ms", nil, within, &buckets)
 	require.NoError(t, err)
-	answers, err := w.analytics.Histogram(q.ctx, q.subjects, question)
+	other, err := analytics.NewHistogram(`o'dd\`, nil, within, nil)
+	require.NoError(t, err)
+	answers, err := w.analytics.Histogram(q.ctx, q.subjects, question, other)
 	require.NoError(t, err)
 	for _, subject := range q.subjects {
 		values := inMainUnit(w.measured(q, subject, within), "latency_ms", nil)
@@ -531,7 +549,7 @@ func checkUsage(t *testing.T, w *world, q asking) {
 	within := w.span(q)
 	question, err := analytics.NewUsage(within)
 	require.NoError(t, err)
-	answers, err := w.analytics.Usage(q.ctx, q.subjects, question)
+	answers, err := w.analytics.Usage(q.ctx, q.subjects, question, w.beside(t, q)...)
 	require.NoError(t, err)
 	for _, subject := range q.subjects {
 		totals := map[string]float64{}

@@ -23,7 +23,15 @@ func checkBreakdown(t *testing.T, w *world, q asking) {
 	unit := pick(q.Rand, []*string{nil, &[]string{"ms"}[0]})
 	question, err := analytics.NewBreakdown("latency_ms", unit, by, within, &top)
 	require.NoError(t, err)
-	answers, err := w.analytics.Breakdown(q.ctx, q.subjects, question)
+	other, err := analytics.NewBreakdown("latency_ms", unit, by, within, nil)
+	require.NoError(t, err)
+	status, err := analytics.NewBreakdown("latency_ms", unit, "status", within, nil)
+	require.NoError(t, err)
+	beside := []analytics.Breakdown{other}
+	if status.Group() == question.Group() {
+		beside = append(beside, status)
+	}
+	answers, err := w.analytics.Breakdown(q.ctx, q.subjects, question, beside[:q.IntN(len(beside)+1)]...)
 	require.NoError(t, err)
 	for _, subject := range q.subjects {
 		slices := map[string]*models.MetricSlice{}
@@ -46,7 +54,9 @@ func checkTopWorkloads(t *testing.T, w *world, q asking) {
 	first := 1 + q.IntN(6)
 	question, err := analytics.NewTopWorkloads("latency_ms", nil, within, &first)
 	require.NoError(t, err)
-	answers, err := w.analytics.Top(q.ctx, q.subjects, question)
+	other, err := analytics.NewTopWorkloads(pick(q.Rand, []string{"latency_ms", "absent", `o'dd\`}), nil, within, nil)
+	require.NoError(t, err)
+	answers, err := w.analytics.Top(q.ctx, q.subjects, question, other)
 	require.NoError(t, err)
 	for _, subject := range q.subjects {
 		totals := map[models.Workload]float64{}

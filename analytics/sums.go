@@ -44,6 +44,23 @@ func (v values) join(other values) values {
 	return v
 }
 
+// Beside is what a question asks beside others: where one of them reads the same with percentiles, these come along, so that both are of one Group.
+func Beside(question Summed, others []Summed) Summed {
+	asked := question.asked()
+	for _, other := range others {
+		if other := other.asked(); other.percentiles && slices.Equal(other.borders, asked.borders) && covers(other.names, asked.names) && covers(other.units, asked.units) {
+			asked.percentiles = true
+			return asked
+		}
+	}
+	return question
+}
+
+// covers tells whether a has all of b; nil stands for all.
+func covers(a, b []string) bool {
+	return a == nil || b != nil && !slices.ContainsFunc(b, func(name string) bool { return !slices.Contains(a, name) })
+}
+
 // union is of sorted names; nil stands for all.
 func union(a, b []string) []string {
 	if a == nil || b == nil {

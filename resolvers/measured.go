@@ -48,7 +48,12 @@ func (r *Resolver) sums(ctx context.Context, of models.Measured, question analyt
 			all = append(all, other)
 		}
 	}
-	return answer(ctx, r, of, question, all, r.Analytics.Sums)
+	question = analytics.Beside(question, all)
+	asked := make([]analytics.Summed, len(all))
+	for i, other := range all {
+		asked[i] = analytics.Beside(other, all)
+	}
+	return answer(ctx, r, of, question, asked, r.Analytics.Sums)
 }
 
 func (r *Resolver) metrics(ctx context.Context, of models.Measured, span models.TimeRange, names []string) ([]*models.MetricSummary, error) {

@@ -49,19 +49,22 @@ type (
 )
 
 // put notes the question; several aliases of one question about the same objects are one, and those of one group are put together.
-func put[Q interface{ Group() string }, V any](ctx context.Context, o *oracle, of models.Measured, sort string, question Q, err error,
+func put[Q grouped, V any](ctx context.Context, o *oracle, of models.Measured, sort string, question Q, err error,
 	ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]V, error)) (V, error) {
 	var none V
 	if err != nil {
 		return none, err
 	}
-	o.askTogether(ctx, of, sort+question.Group(), fmt.Sprintf("%T %+v", question, question))
+	o.askTogether(ctx, of, sort, question)
 	answers, err := ask(ctx, []models.Subject{of.Subject()}, []Q{question})
 	if err != nil {
 		return none, err
 	}
 	return answers[of.Subject()][0], nil
 }
+
+// grouped is a question that can be put with others.
+type grouped interface{ Group() string }
 
 // group is what fields of one object ask together.
 type group struct {
@@ -70,24 +73,39 @@ type group struct {
 	ofThreads    bool
 }
 
-func (o *oracle) askTogether(ctx context.Context, of models.Measured, sort, question string) {
+func (o *oracle) askTogether(ctx context.Context, of models.Measured, sort string, question grouped) {
 	field := graphql.GetFieldContext(ctx)
 	asked := group{pathOf(field.Parent) + field.Object, rowsPath(ctx), sort, of.Subject().Kind == models.SubjectThread}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.together[asked] == nil {
-		o.together[asked] = map[string]bool{}
-	}
-	o.together[asked][question] = true
+	o.together[asked] = append(o.together[asked], question)
 }
 
 // count adds what was asked together to the questions. The same rows by two paths share an answer when they were asked for the same.
 func (o *oracle) count() {
 	for group, questions := range o.together {
-		path := group.rows + group.sort + strings.Join(slices.Sorted(maps.Keys(questions)), " ")
-		o.questions[path] = true
-		if group.ofThreads {
-			o.relations[path] = true // their runs
+		var sums []analytics.Summed
+		for _, question := range questions {
+			if sum, ok := question.(analytics.Summed); ok {
+				sums = append(sums, sum)
+			}
+		}
+		queries := map[string]map[string]bool{} // the questions by their group
+		for _, question := range questions {
+			if sum, ok := question.(analytics.Summed); ok {
+				question = analytics.Beside(sum, sums)
+			}
+			if queries[question.Group()] == nil {
+				queries[question.Group()] = map[string]bool{}
+			}
+			queries[question.Group()][fmt.Sprintf("%T %+v", question, question)] = true
+		}
+		for _, query := range queries {
+			path := group.rows + group.sort + strings.Join(slices.Sorted(maps.Keys(query)), " ")
+			o.questions[path] = true
+			if group.ofThreads {
+				o.relations[path] = true // their runs
+			}
 		}
 	}
 }

@@ -28,7 +28,7 @@ type oracle struct {
 	mu        sync.Mutex
 	relations map[string]bool // response paths that PostgreSQL is asked for
 	questions map[string]bool // response paths that ClickHouse is asked for
-	together  map[group]map[string]bool
+	together  map[group][]grouped
 }
 
 func (o *oracle) note(ctx context.Context, suffix string) {

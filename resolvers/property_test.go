@@ -116,7 +116,7 @@ func (w *world) run(t *testing.T, viewer models.Viewer, op operation, about stri
 	t.Helper()
 	tally := new(models.Tally)
 	answer = w.real.ask(models.WithTally(t.Context(), tally), viewer, op)
-	o := &oracle{dataset: w.dataset, analytics: w.real.analytics, relations: map[string]bool{}, questions: map[string]bool{}, together: map[group]map[string]bool{}}
+	o := &oracle{dataset: w.dataset, analytics: w.real.analytics, relations: map[string]bool{}, questions: map[string]bool{}, together: map[group][]grouped{}}
 	require.JSONEq(t, newAPI(o).ask(t.Context(), viewer, op), answer, about)
 	o.count()
 	require.Equal(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
