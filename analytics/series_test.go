@@ -150,3 +150,50 @@ func TestUsageSQLIsThatOfItsMetrics(t *testing.T) {
 	require.Equal(t, wantText, text)
 	require.Equal(t, wantParameters, parameters)
 }
+
+func TestSummedTogetherSQL(t *testing.T) {
+	t.Parallel()
+	a := open(t, "http://127.0.0.1:1/netra_analytics")
+	days, err := analytics.NewSeries("latency_ms", nil, span(lately, lately.Add(4*day)), models.StepDay, nil, false)
+	require.NoError(t, err)
+	more, err := analytics.NewSeries("cost_usd", nil, span(lately, lately.Add(4*day)), models.StepDay, nil, false)
+	require.NoError(t, err)
+	hours, err := analytics.NewSeries("latency_ms", nil, span(lately, lately.Add(25*time.Hour)), models.StepHour, nil, false)
+	require.NoError(t, err)
+	text, parameters, err := a.SQL(models.WithViewer(t.Context(), models.System), analytics.Together(days, more, hours), alice)
+	require.NoError(t, err)
+	const columns = "SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, "
+	require.Contains(t, text, columns+"(toUInt16(0), roundDown(toInt64(toUnixTimestamp(day)) * 1000, {borders:Array(Int64)})) AS step FROM metrics_1d WHERE user_id IN {users:Array(UInt32)} AND ")
+	require.Contains(t, text, columns+"(toUInt16(1), roundDown(toInt64(toUnixTimestamp(quarter)) * 1000, {borders_1:Array(Int64)})) AS step FROM metrics_15m")
+	require.Contains(t, text, "SELECT tenant, subject, metric_name, unit, step.1 * 2000 + indexOf([{borders:Array(Int64)}, {borders_1:Array(Int64)}][step.1 + 1], step.2) AS number")
+	require.Equal(t, "['cost_usd','latency_ms']", parameters["names"])
+	require.Equal(t, "['latency_ms']", parameters["names_1"])
+}
+
+func TestQuestionsComeAlongWithPercentilesOfTheSame(t *testing.T) {
+	t.Parallel()
+	today := span(lately, lately.Add(day))
+	usage, err := analytics.NewUsage(today)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		within      models.TimeRange
+		names       []string
+		percentiles bool
+		along       bool
+	}{
+		"all metrics":        {today, nil, true, true},
+		"no percentiles":     {today, nil, false, false},
+		"too few metrics":    {today, []string{"cost_usd"}, true, false},
+		"of another range":   {span(lately, lately.Add(2*day)), nil, true, false},
+		"just these metrics": {today, []string{"latency_ms", "errors", "tokens_input", "tokens_output", "cost_usd"}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			metrics, err := analytics.NewMetrics(test.within, test.names, test.percentiles, false)
+			require.NoError(t, err)
+			beside := analytics.Beside(usage, []analytics.Summed{usage, metrics})
+			require.Equal(t, test.along, beside.Group() != usage.Group())
+			require.Equal(t, test.along || !test.percentiles, beside.Group() == metrics.Group())
+		})
+	}
+}

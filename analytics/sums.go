@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -29,8 +30,12 @@ type values struct {
 
 func (v values) asked() values { return v }
 
-// Group keeps questions that need no percentiles from reading sketches.
-func (v values) Group() string { return strconv.FormatBool(v.percentiles) }
+// Group keeps questions that need no percentiles from reading sketches, and series from totals: two queries of the same work are done sooner than
+// one.
+func (v values) Group() string {
+	const ofTotals = 3 // borders of a range and the one before it
+	return fmt.Sprint(v.percentiles, len(v.borders) > ofTotals)
+}
 
 // has tells whether values of a metric in a unit are asked for.
 func (v values) has(metric, unit string) bool {
