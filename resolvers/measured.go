@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -14,22 +15,38 @@ import (
 
 // The fields of the interface Measured, the same for every type that implements it.
 
-// answer puts a question about the objects of one level, together with those of all that it can be put with.
-func answer[Q interface{ Group() string }, V any](ctx context.Context, r *Resolver, of models.Measured, question Q, all []Q,
+// answer puts a question about the objects of one level, as one of several that are put together.
+func answer[Q, V any](ctx context.Context, r *Resolver, of models.Measured, together func() (questions []Q, place int),
 	ask func(context.Context, []models.Subject, []Q) (map[models.Subject][]V, error)) (V, error) {
-	questions, place := together(question, all)
-	answers, err := loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), questions, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]V, error) {
+	together = sync.OnceValues(together) // for one object of the level: the others only wait for the answer
+	return loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), func() any {
+		questions, _ := together()
+		return questions
+	}, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]V, error) {
+		questions, _ := together()
 		return ask(batch, subjects, questions)
+	}, func(answers []V) V {
+		_, place := together()
+		return answers[place]
 	})
-	if err != nil {
-		var none V
-		return none, err
-	}
-	return answers[place], nil
 }
+
+// itself is the part of an answer that is to one question alone.
+func itself[V any](answer V) V { return answer }
 
 // sums are what metrics, metricSeries and usage are made of.
 func (r *Resolver) sums(ctx context.Context, of models.Measured, question analytics.Summed) (analytics.Sums, error) {
+	return answer(ctx, r, of, func() ([]analytics.Summed, int) {
+		all := summedBeside(ctx)
+		asked := make([]analytics.Summed, len(all))
+		for i, other := range all {
+			asked[i] = analytics.Beside(other, all)
+		}
+		return together(analytics.Beside(question, all), asked)
+	}, r.Analytics.Sums)
+}
+
+func summedBeside(ctx context.Context) []analytics.Summed {
 	var all []analytics.Summed
 	for _, f := range fieldsBeside(ctx) {
 		var other analytics.Summed
@@ -48,12 +65,7 @@ func (r *Resolver) sums(ctx context.Context, of models.Measured, question analyt
 			all = append(all, other)
 		}
 	}
-	question = analytics.Beside(question, all)
-	asked := make([]analytics.Summed, len(all))
-	for i, other := range all {
-		asked[i] = analytics.Beside(other, all)
-	}
-	return answer(ctx, r, of, question, asked, r.Analytics.Sums)
+	return all
 }
 
 func (r *Resolver) metrics(ctx context.Context, of models.Measured, span models.TimeRange, names []string) ([]*models.MetricSummary, error) {
@@ -106,13 +118,13 @@ func (r *Resolver) usage(ctx context.Context, of models.Measured, span models.Ti
 }
 
 // allBeside are the questions that the fields of a name ask of the same object.
-func allBeside[Q any](ctx context.Context, name string, ask func(beside) (Q, error)) []Q {
+func allBeside[Q any](ctx context.Context, name string, ask func(arguments) (Q, error)) []Q {
 	var all []Q
 	for _, f := range fieldsBeside(ctx) {
 		if f.field.Name != name {
 			continue
 		}
-		if question, err := ask(f); err == nil {
+		if question, err := ask(f.with); err == nil {
 			all = append(all, question)
 		}
 	}
@@ -124,9 +136,11 @@ func (r *Resolver) breakdown(ctx context.Context, of models.Measured, metric, by
 	if err != nil {
 		return nil, err
 	}
-	return answer(ctx, r, of, question, allBeside(ctx, "breakdown", func(f beside) (analytics.Breakdown, error) {
-		return analytics.NewBreakdown(f.with.Metric, f.with.Unit, f.with.By, f.with.Range, f.with.Top)
-	}), r.Analytics.Breakdowns)
+	return answer(ctx, r, of, func() ([]analytics.Breakdown, int) {
+		return together(question, allBeside(ctx, "breakdown", func(with arguments) (analytics.Breakdown, error) {
+			return analytics.NewBreakdown(with.Metric, with.Unit, with.By, with.Range, with.Top)
+		}))
+	}, r.Analytics.Breakdowns)
 }
 
 func (r *Resolver) histogram(ctx context.Context, of models.Measured, metric string, span models.TimeRange, buckets *int, unit *string) ([]*models.HistogramBucket, error) {
@@ -134,9 +148,11 @@ func (r *Resolver) histogram(ctx context.Context, of models.Measured, metric str
 	if err != nil {
 		return nil, err
 	}
-	return answer(ctx, r, of, question, allBeside(ctx, "histogram", func(f beside) (analytics.Histogram, error) {
-		return analytics.NewHistogram(f.with.Metric, f.with.Unit, f.with.Range, f.with.Buckets)
-	}), r.Analytics.Histograms)
+	return answer(ctx, r, of, func() ([]analytics.Histogram, int) {
+		return together(question, allBeside(ctx, "histogram", func(with arguments) (analytics.Histogram, error) {
+			return analytics.NewHistogram(with.Metric, with.Unit, with.Range, with.Buckets)
+		}))
+	}, r.Analytics.Histograms)
 }
 
 func (r *Resolver) activity(ctx context.Context, of models.Measured, span models.TimeRange) ([]*models.ActivityDay, error) {
@@ -144,9 +160,9 @@ func (r *Resolver) activity(ctx context.Context, of models.Measured, span models
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), question, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]*models.ActivityDay, error) {
+	return loaders.Answer(ctx, r.Loaders, of.Cohort(), of.Subject(), func() any { return question }, func(batch context.Context, subjects []models.Subject) (map[models.Subject][]*models.ActivityDay, error) {
 		return r.Analytics.Activity(batch, subjects, question)
-	})
+	}, itself)
 }
 
 func (r *Resolver) topWorkloads(ctx context.Context, of models.Measured, metric string, span models.TimeRange, first *int, unit *string) ([]*models.Workload, error) {
@@ -154,12 +170,19 @@ func (r *Resolver) topWorkloads(ctx context.Context, of models.Measured, metric 
 	if err != nil {
 		return nil, err
 	}
-	questions, place := together(question, allBeside(ctx, "topWorkloads", func(f beside) (analytics.TopWorkloads, error) {
-		return analytics.NewTopWorkloads(f.with.Metric, f.with.Unit, f.with.Range, f.with.First)
-	}))
-	return loaders.Answers(ctx, r.Loaders, of.Cohort(), of.Subject(), questions, func(batch context.Context, subjects []models.Subject) (map[models.Subject][][]models.Workload, error) {
+	together := sync.OnceValues(func() ([]analytics.TopWorkloads, int) {
+		return together(question, allBeside(ctx, "topWorkloads", func(with arguments) (analytics.TopWorkloads, error) {
+			return analytics.NewTopWorkloads(with.Metric, with.Unit, with.Range, with.First)
+		}))
+	})
+	return loaders.Answers(ctx, r.Loaders, of.Cohort(), of.Subject(), func() any {
+		questions, _ := together()
+		return questions
+	}, func(batch context.Context, subjects []models.Subject) (map[models.Subject][][]models.Workload, error) {
+		questions, _ := together()
 		return r.Analytics.TopWorkloads(batch, subjects, questions)
 	}, func(lists [][]models.Workload) []*models.Workload {
+		_, place := together()
 		workloads := make([]*models.Workload, len(lists[place]))
 		for i, workload := range lists[place] {
 			workloads[i] = &workload
@@ -204,7 +227,7 @@ func (r *Resolver) events(ctx context.Context, of models.Measured, args models.P
 
 // recency asks once for all fields that it answers.
 func (r *Resolver) recency(ctx context.Context, w *models.Workload) (*models.WorkloadRecency, error) {
-	return loaders.Answer(ctx, r.Loaders, w.Cohort(), w.Subject(), "recency", r.Analytics.Recency)
+	return loaders.Answer(ctx, r.Loaders, w.Cohort(), w.Subject(), func() any { return "recency" }, r.Analytics.Recency, itself)
 }
 
 // runOf is the run that a workload is. The id alone does not make it one: another tenant's run may have the same.
