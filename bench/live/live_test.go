@@ -63,7 +63,7 @@ type platform struct {
 	db      *pgxpool.Pool
 	address string
 	users   []int
-	tokens  []string // of each user
+	tokens  []string    // of each user
 	runs    []uuid.UUID // of the first
 	arrived chan arrival
 	pid     int
