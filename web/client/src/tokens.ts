@@ -12,6 +12,7 @@ export class Tokens {
   readonly #source: TokenSource;
   readonly #present: (token: string) => boolean;
   #refused = false;
+  #connected = false;
   #presented: string | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -31,6 +32,7 @@ export class Tokens {
   /** The server took the token that was presented last. */
   accepted(): void {
     this.#refused = false;
+    this.#connected = true;
     const left = this.#presented === undefined ? undefined : lifetime(this.#presented);
     if (left !== undefined) this.#renewIn(left * (0.6 + Math.random() * 0.2));
   }
@@ -42,20 +44,24 @@ export class Tokens {
   }
 
   disconnected(refused: boolean): void {
-    clearTimeout(this.#timer);
+    this.dispose();
     if (refused) this.#refused = true;
   }
 
   dispose(): void {
+    this.#connected = false;
     clearTimeout(this.#timer);
   }
 
   #renewIn(milliseconds: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#renew(), Math.min(milliseconds, longest));
+    if (!this.#connected) return;
+    this.#timer = setTimeout(() => void this.renew(), Math.min(milliseconds, longest));
   }
 
-  async #renew(): Promise<void> {
+  /** Presents a fresh token over the open connection. Never rejects: what fails is done again. */
+  async renew(): Promise<void> {
+    clearTimeout(this.#timer);
     try {
       const token = await this.#source({ fresh: true });
       if (token === null) return; // the server ends the connection with the token, and the next one hears of the sign-out

@@ -208,6 +208,62 @@ describe('the client', { concurrency: true }, () => {
     live.dispose();
   });
 
+  test('a token is had before a socket is opened, which the server would not keep waiting', async () => {
+    const [server, bearer, { id }] = await Promise.all([serve(), token(), newRun()]);
+    const order = [];
+    const live = open({
+      url: () => {
+        order.push('address');
+        return server.url;
+      },
+      token: async () => {
+        order.push('token asked');
+        await new Promise(setImmediate);
+        order.push('token had');
+        return bearer;
+      },
+    });
+    assert.equal((await listen(live, { query: watch, variables: { run: id } }).next()).version, 1);
+    assert.deepEqual(order, ['token asked', 'token had', 'address']);
+    live.dispose();
+  });
+
+  test('a token that the application renews is taken over the open connection', async () => {
+    const [server, bearer, { key, id }] = await Promise.all([serve(), token(), newRun()]);
+    const asked = [];
+    let answer;
+    const answered = new Promise((resolve) => (answer = resolve));
+    class Overheard extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        this.on('message', (data) => {
+          const { type, payload } = JSON.parse(data);
+          if (type === 'pong' && payload) answer(payload);
+        });
+      }
+    }
+    const live = open({
+      url: server.url,
+      webSocketImpl: Overheard,
+      token: ({ fresh }) => {
+        asked.push(fresh);
+        return fresh ? token('2h') : bearer;
+      },
+    });
+    const ear = listen(live, { query: watch, variables: { run: id } });
+    live.renewToken(); // there is no connection yet, and so nothing to renew
+    assert.equal((await ear.next()).version, 1);
+    live.renewToken();
+    const { authorized, expires } = await answered;
+    assert.equal(authorized, true);
+    assert.ok(new Date(expires) > Date.now() + 90 * 60_000, expires);
+    await step(key);
+    assert.equal((await ear.next()).version, 2);
+    assert.deepEqual(live.statuses, ['connecting', 'connected']);
+    assert.deepEqual(asked, [false, true]);
+    live.dispose();
+  });
+
   test('a refused token is replaced', async () => {
     const [server, bearer, { id }] = await Promise.all([serve(), token(), newRun()]);
     const asked = [];
