@@ -184,6 +184,7 @@ export function createLive(options: LiveOptions): Live {
         ends.delete(end);
         clearTimeout(waiting);
         stop();
+        if (ends.size === 0 && !socket) become('offline'); // graphql-ws says nothing of an attempt that it gives up
       };
       const fail = (error: LiveError) => {
         if (ended) return;

@@ -184,6 +184,21 @@ describe('the client', { concurrency: true }, () => {
     live.dispose();
   });
 
+  test('a client that nobody needs any more does not wait for the server', async () => {
+    const [server, bearer, { id }] = await Promise.all([serve(), token(), newRun()]);
+    let live;
+    const waits = new Promise((resolve) => {
+      live = open({ url: server.url, token: () => bearer, onStatus: (status) => status === 'waiting' && resolve() });
+    });
+    const ear = listen(live, { query: watch, variables: { run: id } });
+    assert.equal((await ear.next()).version, 1);
+    await server.kill('SIGKILL');
+    await waits;
+    ear.end();
+    assert.equal(live.status(), 'offline');
+    live.dispose();
+  });
+
   test('a token is renewed before it ends, and no stream notices', async () => {
     const [server, { key, id }] = await Promise.all([serve(), newRun()]);
     const asked = [];
