@@ -263,7 +263,7 @@ fi
 playground=web/playground
 npm_ci $playground "the playground's packages"
 built=$playground/dist/index.html
-if [[ ! -f $built || -n $(find $playground -path $playground/node_modules -prune -o -path $playground/dist -prune -o \
+if [[ ! -f $built || -n $(find $playground web/client/src -path $playground/node_modules -prune -o -path $playground/dist -prune -o \
 	-path $playground/test -prune -o -type f ! -name '*.go' -newer $built -print -quit) ]]; then
 	say "building the playground"
 	npm_quietly $playground run build

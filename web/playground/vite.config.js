@@ -1,8 +1,14 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vite';
 
 const server = process.env.NETRA_PLAYGROUND_URL ?? 'http://127.0.0.1:8080';
 
 export default defineConfig({
+  resolve: {
+    // The live client is compiled from its source, with the packages of this directory: its own need not be installed.
+    alias: { 'netra-client': fileURLToPath(new URL('../client/src/index.ts', import.meta.url)) },
+    dedupe: ['graphql-ws'],
+  },
   build: {
     // Monaco alone is larger than Vite's default limit of 500 kB.
     chunkSizeWarningLimit: 8192,

@@ -4,7 +4,7 @@ import { HISTORY_PLUGIN, HistoryStore } from '@graphiql/plugin-history';
 import { GraphiQLProvider } from '@graphiql/react';
 import { GraphiQLInterface } from 'graphiql';
 import { useEffect, useState } from 'react';
-import type { Config } from './config';
+import { loadConfig, type Config } from './config';
 import { examples } from './examples';
 import { examplesPlugin } from './examples-plugin';
 import { Header } from './header';
@@ -19,8 +19,10 @@ export function App({ config, session }: { config: Config; session: Session }) {
   const [email, setEmail] = useState(() => rememberedUser(config));
   const [token, setToken] = useState('');
 
-  const bearer = config.dev ? (config.users.find((user) => user.email === email)?.token ?? '') : token;
-  useEffect(() => session.signIn(bearer), [session, bearer]);
+  useEffect(() => {
+    if (config.dev) session.signIn(tokenOf(config, email), async () => tokenOf(await loadConfig(), email));
+    else session.signIn(token);
+  }, [session, config, email, token]);
 
   function chooseUser(next: string) {
     localStorage.setItem(userKey, next);
@@ -38,7 +40,7 @@ export function App({ config, session }: { config: Config; session: Session }) {
     >
       <HistoryStore>
         <DocExplorerStore>
-          <Header config={config} email={email} token={token} onUser={chooseUser} onToken={setToken} />
+          <Header config={config} session={session} email={email} token={token} onUser={chooseUser} onToken={setToken} />
           <main>
             <GraphiQLInterface defaultEditorToolsVisibility="variables" showPersistHeadersSettings={false} />
           </main>
@@ -46,6 +48,11 @@ export function App({ config, session }: { config: Config; session: Session }) {
       </HistoryStore>
     </GraphiQLProvider>
   );
+}
+
+/** The token that the server offers for a demo user; empty when it offers none. */
+function tokenOf({ users }: Config, email: string): string {
+  return users.find((user) => user.email === email)?.token ?? '';
 }
 
 /** The user chosen before, if still offered; otherwise the first one, so that the first example has an answer. */

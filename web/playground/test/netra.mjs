@@ -1,21 +1,25 @@
-// Starts what the browser tests and the screenshot look at: a netra in development mode, and Debian's Chromium.
-import { spawn } from 'node:child_process';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+// Starts what the browser tests and the screenshot look at: a netra in development mode, replicas beside it, and Debian's Chromium.
+import { execFile, spawn } from 'node:child_process';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { parseEnv, promisify } from 'node:util';
+import pg from 'pg';
 import { chromium } from 'playwright-core';
 
 // The first start makes both databases and fills them.
 const startLimit = 180_000;
 const stopLimit = 30_000;
 
-/** Gives the address of the server named by NETRA_PLAYGROUND_URL, or starts NETRA_BIN with data of its own. */
+const binary = process.env.NETRA_BIN ?? fileURLToPath(new URL('../../../bin/netra', import.meta.url));
+
+/** Gives the address of the server named by NETRA_PLAYGROUND_URL, or starts NETRA_BIN with data of its own in `dataDir`. */
 export async function startNetra() {
   const url = process.env.NETRA_PLAYGROUND_URL;
   if (url) return { url: url.replace(/\/$/, ''), stop: async () => {} };
 
-  const binary = process.env.NETRA_BIN ?? fileURLToPath(new URL('../../../bin/netra', import.meta.url));
   const dataDir = await mkdtemp(join(tmpdir(), 'netra-playground-'));
   await chmod(dataDir, 0o755); // PostgreSQL runs as another user when this is root
   const child = spawn(binary, ['dev'], {
@@ -50,10 +54,73 @@ export async function startNetra() {
     setTimeout(() => reject(new Error(`${binary} dev was not ready in time:\n${output}`)), startLimit).unref();
   });
   try {
-    return { url: await ready, stop };
+    return { url: await ready, dataDir, stop };
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** What happens to a netra that startNetra has started: replicas that come and go, and agents' writes. */
+export class Outside {
+  #replicas = new Set();
+
+  static async of({ dataDir }) {
+    const outside = new Outside();
+    outside.env = {
+      ...process.env,
+      ...parseEnv(await readFile(join(dataDir, 'dev.env'), 'utf8')),
+      NETRA_SECRET: process.env.NETRA_SECRET ?? (await readFile(join(dataDir, 'secret'), 'utf8')).trim(),
+    };
+    outside.dataDir = dataDir;
+    outside.database = new pg.Client({ connectionString: outside.env.NETRA_OWNER_DATABASE_URL, options: '-c netra.superuser=on' });
+    await outside.database.connect();
+    return outside;
+  }
+
+  /** A replica once it listens; it offers no demo users. */
+  async serve(address = '127.0.0.1:0') {
+    const dataDir = await mkdtemp(join(this.dataDir, 'replica-'));
+    const child = spawn(binary, ['serve', '--addr', address], { env: { ...this.env, NETRA_DATA_DIR: dataDir }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (text) => (said = (said + text).slice(-2000)));
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    const replica = {
+      kill: async () => {
+        this.#replicas.delete(replica);
+        child.kill('SIGKILL');
+        await exited;
+      },
+    };
+    this.#replicas.add(replica);
+    for await (const line of createInterface({ input: child.stdout })) {
+      if (line.startsWith('netra: http://')) return Object.assign(replica, { url: line.slice('netra: '.length), address: line.slice('netra: http://'.length) });
+    }
+    throw new Error(`the replica ended: ${said}`);
+  }
+
+  async token(email, ttl = '1h') {
+    const { stdout } = await promisify(execFile)(binary, ['token', '--email', email, '--ttl', ttl], { env: this.env });
+    return stdout.trim();
+  }
+
+  /** A run that the simulated agents leave alone, since it has ended. */
+  async newRun(email) {
+    const { rows } = await this.database.query(
+      `INSERT INTO runs (user_id, status, input_data) SELECT id, 'completed', '{}' FROM users WHERE email = $1 RETURNING id`,
+      [email],
+    );
+    return { key: rows[0].id, id: Buffer.from(`Run:${rows[0].id}`).toString('base64url') };
+  }
+
+  /** The run's next version. */
+  async step({ key }) {
+    await this.database.query(`UPDATE runs SET status = CASE status WHEN 'failed' THEN 'completed' ELSE 'failed' END WHERE id = $1`, [key]);
+  }
+
+  async stop() {
+    await Promise.all([...this.#replicas].map((replica) => replica.kill()));
+    await this.database.end();
   }
 }
 
@@ -78,6 +145,7 @@ export class Playground {
   constructor(page) {
     this.page = page;
     this.execute = page.locator('.graphiql-execute-button');
+    this.subscription = page.getByRole('status', { name: 'Subscription' });
   }
 
   async open(url) {
@@ -131,10 +199,11 @@ export class Playground {
     );
   }
 
-  async type(query) {
-    await this.page.evaluate((text) => {
-      globalThis.__MONACO.editor.getModels().find((model) => model.uri.path.endsWith('operation.graphql')).setValue(text);
-    }, query);
+  async type(text, suffix = 'operation.graphql') {
+    await this.page.evaluate(
+      ([text, end]) => globalThis.__MONACO.editor.getModels().find((model) => model.uri.path.endsWith(end)).setValue(text),
+      [text, suffix],
+    );
   }
 
   /** Waits until a language worker has found fault with an editor's text. */
