@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,7 +35,8 @@ import (
 const (
 	replicas  = 3
 	burst     = 10_000
-	perWriter = 10 // runs
+	spoken    = 1000 // messages of one statement
+	perWriter = 10   // runs
 	writers   = 4
 )
 
@@ -44,9 +46,9 @@ type soak struct {
 	dir      string
 	netra    string
 	db       *testdb.DB
-	user     [2]int // the second has the burst's runs
+	user     [2]int // the second has the bursts
 	token    [2]string
-	thread   uuid.UUID
+	threads  [3]uuid.UUID // the last is the second user's
 	runs     [writers][]uuid.UUID
 	address  [replicas]atomic.Value
 	process  [replicas]*exec.Cmd
@@ -55,33 +57,35 @@ type soak struct {
 	finished atomic.Bool // no more changes: clients end when they have everything
 }
 
-// TestFaults is the promise of live status: whatever breaks, every client receives every change of what it watches, in order for each run,
-// over any replica. It lasts NETRA_SOAK (25 s unless set).
+// TestFaults is the promise of live status: whatever breaks, every client receives every change of what it watches, in order for each run, and
+// every message, in order for each transaction, over any replica and by either transport. It lasts NETRA_SOAK (25 s unless set).
 func TestFaults(t *testing.T) {
 	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("NETRA_SOAK"), "25s"))
 	require.NoError(t, err)
 	s := newSoak(t)
-	var clients sync.WaitGroup
 	var watchers []*watcher
-	for i := range 12 {
-		w := &watcher{soak: s, seen: map[string]int{}, begun: make(chan struct{}), random: rand.New(rand.NewPCG(uint64(i), 1))}
-		switch i % 4 {
-		case 0: // all of the tenant
-		case 1:
-			w.arguments = `threadId: "` + models.GlobalID{Kind: models.KindThread, Key: s.thread.String()}.String() + `"`
-		case 2:
-			w.run = s.runs[i%writers][0]
-			w.arguments = `runId: "` + runID(w.run) + `"`
-		case 3:
-			w.tenant = 1
-		}
-		watchers = append(watchers, w)
+	client := func(tenant int, follow follower, events bool) {
+		i := len(watchers)
+		watchers = append(watchers, &watcher{
+			soak: s, follower: follow, tenant: tenant, events: events, begun: make(chan struct{}), random: rand.New(rand.NewPCG(uint64(i), 1)),
+		})
+	}
+	for i := range 3 {
+		client(0, newRunFollower("", uuid.Nil), i == 0)
+		client(0, newRunFollower(`threadId: "`+threadID(s.threads[0])+`", `, uuid.Nil), false)
+		client(0, newRunFollower(`runId: "`+runID(s.runs[i][0])+`", `, s.runs[i][0]), false)
+		client(1, newRunFollower("", uuid.Nil), false)
+	}
+	for i, thread := range s.threads {
+		client(i/2, newMessageFollower(thread), i == 0)
+		client(i/2, newMessageFollower(thread), false)
+	}
+	var clients sync.WaitGroup
+	for _, w := range watchers {
 		clients.Go(w.follow)
 	}
 
-	for _, w := range watchers {
-		<-w.begun // from here on a client that does not know a run knows that it had its first status
-	}
+	s.greet(watchers) // from here on a client that does not know a run knows that it had its first status, and misses no message
 	writing, stop := context.WithTimeout(t.Context(), lasts)
 	defer stop()
 	var busy sync.WaitGroup
@@ -95,16 +99,29 @@ func TestFaults(t *testing.T) {
 	s.finished.Store(true)
 	clients.Wait()
 
-	var events, duplicates, connections int
+	var changes, messages, duplicates, connections int
 	for _, w := range watchers {
-		events, duplicates, connections = events+w.events, duplicates+w.duplicates, connections+w.connections
+		require.NoError(t, w.check(s))
+		received, again := w.count()
+		if _, ok := w.follower.(*messageFollower); ok {
+			messages += received
+		} else {
+			changes += received
+		}
+		duplicates, connections = duplicates+again, connections+w.connections
 	}
-	t.Logf("%d transactions; faults %v; %d clients over %d connections received %d changes, %d of them again", s.commits.Load(), s.faults, len(watchers), connections, events, duplicates)
-	require.Positive(t, events)
+	t.Logf("%d transactions; faults %v; %d clients over %d connections received %d changes and %d messages, %d of them again",
+		s.commits.Load(), s.faults, len(watchers), connections, changes, messages, duplicates)
+	require.Positive(t, changes)
+	require.Positive(t, messages)
 }
 
 func runID(id uuid.UUID) string {
 	return models.GlobalID{Kind: models.KindRun, Key: id.String()}.String()
+}
+
+func threadID(id uuid.UUID) string {
+	return models.GlobalID{Kind: models.KindThread, Key: id.String()}.String()
 }
 
 func newSoak(t *testing.T) *soak {
@@ -137,9 +154,11 @@ func newSoak(t *testing.T) *soak {
 		require.NoError(t, err)
 		s.token[i] = strings.TrimSpace(string(output))
 	}
-	scan(&s.thread, `INSERT INTO threads (user_id) VALUES ($1) RETURNING id`, s.user[0])
+	for i := range s.threads {
+		scan(&s.threads[i], `INSERT INTO threads (user_id) VALUES ($1) RETURNING id`, s.user[i/2])
+	}
 	for i := range s.runs {
-		rows, err := conn.Query(t.Context(), `INSERT INTO runs (user_id, thread_id, input_data) SELECT $1, $2, '{}' FROM generate_series(1, $3) RETURNING id`, s.user[0], s.thread, perWriter)
+		rows, err := conn.Query(t.Context(), `INSERT INTO runs (user_id, thread_id, input_data) SELECT $1, $2, '{}' FROM generate_series(1, $3) RETURNING id`, s.user[0], s.threads[0], perWriter)
 		require.NoError(t, err)
 		s.runs[i], err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		require.NoError(t, err)
@@ -191,9 +210,33 @@ func (s *soak) connect(ctx context.Context) *pgx.Conn {
 	return nil
 }
 
+// greet says something in every thread until every client has heard of what it watches.
+func (s *soak) greet(watchers []*watcher) {
+	conn := s.connect(s.t.Context())
+	defer conn.Close(context.Background())
+	for _, w := range watchers {
+		for begun := false; !begun; {
+			_, err := conn.Exec(s.t.Context(), `INSERT INTO messages (thread_id, role, content) SELECT unnest($1::uuid[]), 'system', 'hello'`, s.threads)
+			require.NoError(s.t, err)
+			select {
+			case <-w.begun:
+				begun = true
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+}
+
 const anyStep = `UPDATE runs SET status = (ARRAY['pending', 'processing', 'completed', 'failed', 'cancelled'])[1 + (version + 1) % 5] WHERE `
 
-// write changes the writer's own runs in transactions of all kinds.
+// What writers say: a user's messages are dated as they come, a tool's are dated back.
+const (
+	say     = `INSERT INTO messages (thread_id, role, content) SELECT $1, 'user', $2 FROM generate_series(1, $3::int)`
+	sayLate = `INSERT INTO messages (thread_id, role, content, created_at)
+		SELECT $1, 'tool', $2, clock_timestamp() - random() * interval '1 hour' FROM generate_series(1, $3::int)`
+)
+
+// write changes the writer's own runs and speaks in its user's threads, in transactions of all kinds.
 func (s *soak) write(ctx context.Context, writer int) {
 	random := rand.New(rand.NewPCG(uint64(writer), 2))
 	for ctx.Err() == nil {
@@ -202,7 +245,7 @@ func (s *soak) write(ctx context.Context, writer int) {
 			return
 		}
 		for {
-			if err := s.transact(ctx, conn, random, s.runs[writer]); err != nil {
+			if err := s.transact(ctx, conn, random, writer); err != nil {
 				break // PostgreSQL went away, or it is over
 			}
 			s.commits.Add(1)
@@ -211,7 +254,7 @@ func (s *soak) write(ctx context.Context, writer int) {
 	}
 }
 
-func (s *soak) transact(ctx context.Context, conn *pgx.Conn, random *rand.Rand, runs []uuid.UUID) error {
+func (s *soak) transact(ctx context.Context, conn *pgx.Conn, random *rand.Rand, writer int) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
@@ -223,8 +266,14 @@ func (s *soak) transact(ctx context.Context, conn *pgx.Conn, random *rand.Rand, 
 		pause(ctx, time.Duration(random.IntN(100))*time.Millisecond)
 	}
 	for range 1 + random.IntN(5) {
-		if _, err := tx.Exec(ctx, anyStep+`id = $1`, runs[random.IntN(len(runs))]); err != nil {
+		if _, err := tx.Exec(ctx, anyStep+`id = $1`, s.runs[writer][random.IntN(perWriter)]); err != nil {
 			return err
+		}
+		if random.IntN(2) == 0 {
+			statement := []string{say, say, sayLate}[random.IntN(3)]
+			if _, err := tx.Exec(ctx, statement, s.threads[random.IntN(2)], "writer "+strconv.Itoa(writer), 1+random.IntN(3)); err != nil {
+				return err
+			}
 		}
 		pause(ctx, time.Duration(random.IntN(20))*time.Millisecond)
 	}
@@ -241,6 +290,9 @@ func (s *soak) burst(ctx context.Context) {
 	for ctx.Err() == nil {
 		if conn := s.connect(ctx); conn != nil {
 			if _, err := conn.Exec(ctx, anyStep+`user_id = $1`, s.user[1]); err == nil {
+				s.commits.Add(1)
+			}
+			if _, err := conn.Exec(ctx, say, s.threads[2], "burst", spoken); err == nil {
 				s.commits.Add(1)
 			}
 			_ = conn.Close(context.Background())
@@ -323,77 +375,214 @@ func (s *soak) heal() {
 // watcher is one client: it subscribes at any replica, goes elsewhere when it is cut off, and checks all that it is told.
 type watcher struct {
 	*soak
-	random    *rand.Rand
-	tenant    int
-	run       uuid.UUID
-	arguments string
-	cursor    string
-	seen      map[string]int // version by run
-	begun     chan struct{}  // closed with the first event
+	follower
+	random *rand.Rand
+	tenant int
+	events bool // by server-sent events, not by websocket
+	cursor string
+	begun  chan struct{} // closed with the first event
 
-	events, duplicates, connections int
+	connections int
+}
+
+// follower knows what a client asks for and what it is to receive. Its errors are broken promises.
+type follower interface {
+	// query takes a variable $after.
+	query() string
+	// hear takes an event's data from the stream that began after the cursor. It gives the event's cursor, which is empty where PostgreSQL was
+	// away while the event was read: it is to come again.
+	hear(data []byte, after string) (cursor string, err error)
+	// complete compares what was received with the log.
+	complete(ctx context.Context, conn *pgx.Conn, user int) (bool, error)
+	// check is for when everything has been received.
+	check(s *soak) error
+	count() (received, again int)
 }
 
 func (w *watcher) follow() {
 	var finished time.Time
 	for {
 		if w.finished.Load() {
-			if w.complete() {
+			conn := w.soak.connect(w.t.Context())
+			complete, err := w.complete(w.t.Context(), conn, w.user[w.tenant])
+			_ = conn.Close(context.Background())
+			if err != nil {
+				w.t.Error(err)
+				return
+			}
+			if complete {
 				return
 			}
 			if finished.IsZero() {
 				finished = time.Now()
 			}
 			if time.Since(finished) > time.Minute {
-				w.t.Errorf("%q did not receive everything", w.arguments)
+				w.t.Errorf("%s did not receive everything", w.query())
 				return
 			}
 		}
-		if err := w.connectAndRead(); err != nil {
+		address, _ := w.address[w.random.IntN(replicas)].Load().(string)
+		leaves, leave := context.WithTimeout(w.t.Context(), time.Duration(1+w.random.IntN(15))*time.Second)
+		var err error
+		if w.events {
+			err = w.readEvents(leaves, address)
+		} else {
+			err = w.readSocket(leaves, address)
+		}
+		leave()
+		if err != nil {
 			w.t.Error(err)
 			return
 		}
 	}
 }
 
-// complete compares what was received with the log.
-func (w *watcher) complete() bool {
-	conn := w.soak.connect(w.t.Context())
-	defer conn.Close(context.Background())
-	rows, err := conn.Query(w.t.Context(), `SELECT run_id, max(version), count(*) FROM run_events WHERE user_id = $1 GROUP BY run_id`, w.user[w.tenant])
-	if err != nil {
-		w.t.Error(err)
-		return true
-	}
-	complete := true
-	for rows.Next() {
-		var id uuid.UUID
-		var version, count int
-		if err := rows.Scan(&id, &version, &count); err != nil {
-			w.t.Error(err)
-		}
-		if count != version {
-			w.t.Errorf("the log of %s has %d of %d versions", id, count, version)
-		}
-		if w.run != uuid.Nil && w.run != id {
-			continue
-		}
-		last := cmp.Or(w.seen[runID(id)], 1)
-		if last > version {
-			w.t.Errorf("%s was told of version %d of %s, which has %d", w.arguments, last, id, version)
-		}
-		complete = complete && last == version
-	}
-	return complete
-}
+const (
+	quiet   = 3 * time.Second // after which a client looks elsewhere
+	retries = 50 * time.Millisecond
+)
 
 type frame struct {
 	Type    string
 	Payload json.RawMessage
 }
 
-type told struct {
-	Data struct {
+// told takes one response. It says whether to go on.
+func (w *watcher) told(payload []byte, after string) (goOn bool, err error) {
+	var response struct {
+		Data       json.RawMessage
+		Extensions struct{ Code string }
+	}
+	if err := json.Unmarshal(payload, &response); err != nil {
+		return false, fmt.Errorf("read a response: %w", err)
+	}
+	if response.Extensions.Code != "" {
+		return false, fmt.Errorf("a cursor %q was answered with %s", after, response.Extensions.Code)
+	}
+	cursor, err := w.hear(response.Data, after)
+	if err != nil || cursor == "" {
+		return false, err
+	}
+	if w.cursor == "" {
+		close(w.begun)
+	}
+	w.cursor = cursor
+	return true, nil
+}
+
+// readSocket reads until the connection breaks, it has been quiet or ctx ends.
+func (w *watcher) readSocket(ctx context.Context, address string) error {
+	conn, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, HandshakeTimeout: 5 * time.Second}).Dial("ws://"+address+"/graphql", nil)
+	if err != nil {
+		pause(ctx, retries)
+		return nil
+	}
+	defer conn.Close()
+	w.connections++
+	_ = conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + w.token[w.tenant]}})
+	var ack frame
+	if conn.SetReadDeadline(time.Now().Add(10*time.Second)) != nil || conn.ReadJSON(&ack) != nil || ack.Type != "connection_ack" {
+		pause(ctx, retries)
+		return nil
+	}
+	after := w.cursor
+	variables := map[string]any{}
+	if after != "" {
+		variables["after"] = after
+	}
+	_ = conn.WriteJSON(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": w.query(), "variables": variables}})
+	for ctx.Err() == nil {
+		var f frame
+		if conn.SetReadDeadline(time.Now().Add(quiet)) != nil || conn.ReadJSON(&f) != nil {
+			return nil
+		}
+		switch f.Type {
+		case "error":
+			return fmt.Errorf("the subscription was refused: %s", f.Payload)
+		case "next":
+			if goOn, err := w.told(f.Payload, after); !goOn {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readEvents does as readSocket does, and resumes as the stock clients do.
+func (w *watcher) readEvents(ctx context.Context, address string) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	patience := time.AfterFunc(10*time.Second, leave)
+	defer patience.Stop()
+	body, err := json.Marshal(map[string]string{"query": w.query()})
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/graphql", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header = http.Header{"Accept": {"text/event-stream"}, "Content-Type": {"application/json"}, "Authorization": {"Bearer " + w.token[w.tenant]}}
+	after := w.cursor
+	if after != "" {
+		request.Header.Set("Last-Event-ID", after)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		pause(ctx, retries)
+		return nil
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		pause(ctx, retries)
+		return nil
+	}
+	w.connections++
+	var id string
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		switch name {
+		case "event":
+			if value == "complete" {
+				return fmt.Errorf("%s was completed", w.query())
+			}
+		case "id":
+			id = value
+		case "data":
+			goOn, err := w.told([]byte(value), after)
+			if err == nil && goOn && id != w.cursor {
+				err = fmt.Errorf("the event with the cursor %q has the id %q", w.cursor, id)
+			}
+			if err != nil || !goOn {
+				return err
+			}
+			patience.Reset(quiet)
+		}
+	}
+	return nil
+}
+
+// runFollower watches runs.
+type runFollower struct {
+	arguments   string
+	run         uuid.UUID      // only this one; zero is all of the user
+	seen        map[string]int // version by run
+	changes     int
+	repetitions int
+}
+
+func newRunFollower(arguments string, run uuid.UUID) *runFollower {
+	return &runFollower{arguments: arguments, run: run, seen: map[string]int{}}
+}
+
+func (f *runFollower) query() string {
+	return `subscription ($after: String) { runStatusChanged(` + f.arguments + `after: $after) { run { id } version snapshot cursor } }`
+}
+
+func (f *runFollower) hear(data []byte, after string) (string, error) {
+	var told struct {
 		RunStatusChanged *struct {
 			Run      *struct{ ID string }
 			Version  int
@@ -401,79 +590,166 @@ type told struct {
 			Cursor   string
 		}
 	}
-	Errors     []struct{ Message string }
-	Extensions struct{ Code string }
+	if err := json.Unmarshal(data, &told); err != nil {
+		return "", fmt.Errorf("read an event: %w", err)
+	}
+	e := told.RunStatusChanged
+	if e == nil {
+		return "", fmt.Errorf("a response without data: %s", data)
+	}
+	if e.Run == nil {
+		return "", nil
+	}
+	last := cmp.Or(f.seen[e.Run.ID], 1)
+	switch {
+	case e.Snapshot && after != "" && e.Version > last:
+		return "", fmt.Errorf("a state instead of what followed %q", after)
+	case e.Snapshot:
+		f.seen[e.Run.ID] = max(last, e.Version)
+	case e.Version == last+1:
+		f.seen[e.Run.ID] = e.Version
+		f.changes++
+	case e.Version <= last:
+		f.repetitions++
+	default:
+		return "", fmt.Errorf("%s: version %d of %s came after %d", f.query(), e.Version, e.Run.ID, last)
+	}
+	return e.Cursor, nil
 }
 
-// connectAndRead reads until the connection breaks or it has been quiet. Its errors are broken promises.
-func (w *watcher) connectAndRead() error {
-	address, _ := w.address[w.random.IntN(replicas)].Load().(string)
-	conn, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, HandshakeTimeout: 5 * time.Second}).Dial("ws://"+address+"/graphql", nil)
+func (f *runFollower) complete(ctx context.Context, conn *pgx.Conn, user int) (bool, error) {
+	rows, err := conn.Query(ctx, `SELECT run_id, max(version), count(*) FROM run_events WHERE user_id = $1 GROUP BY run_id`, user)
 	if err != nil {
-		time.Sleep(50 * time.Millisecond)
-		return nil
+		return false, err
 	}
-	defer conn.Close()
-	w.connections++
-	arguments := w.arguments
-	if w.cursor != "" {
-		arguments += fmt.Sprintf(" after: %q", w.cursor)
-	}
-	if arguments != "" {
-		arguments = "(" + arguments + ")"
-	}
-	_ = conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + w.token[w.tenant]}})
-	var ack frame
-	if conn.SetReadDeadline(time.Now().Add(10*time.Second)) != nil || conn.ReadJSON(&ack) != nil || ack.Type != "connection_ack" {
-		time.Sleep(50 * time.Millisecond)
-		return nil
-	}
-	_ = conn.WriteJSON(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{
-		"query": `subscription { runStatusChanged` + arguments + ` { run { id } version snapshot cursor } }`}})
-	resumed := w.cursor != ""
-	leaves := time.Now().Add(time.Duration(1+w.random.IntN(15)) * time.Second)
-	for time.Now().Before(leaves) {
-		var f frame
-		if conn.SetReadDeadline(time.Now().Add(3*time.Second)) != nil || conn.ReadJSON(&f) != nil {
-			return nil
+	defer rows.Close()
+	complete := true
+	for rows.Next() {
+		var id uuid.UUID
+		var version, count int
+		if err := rows.Scan(&id, &version, &count); err != nil {
+			return false, err
 		}
-		if f.Type == "error" {
-			return fmt.Errorf("the subscription was refused: %s", f.Payload)
+		if count != version {
+			return false, fmt.Errorf("the log of %s has %d of %d versions", id, count, version)
 		}
-		if f.Type != "next" {
+		if f.run != uuid.Nil && f.run != id {
 			continue
 		}
-		var t told
-		if err := json.Unmarshal(f.Payload, &t); err != nil {
-			return fmt.Errorf("read a frame: %w", err)
+		last := cmp.Or(f.seen[runID(id)], 1)
+		if last > version {
+			return false, fmt.Errorf("%s was told of version %d of %s, which has %d", f.query(), last, id, version)
 		}
-		e := t.Data.RunStatusChanged
-		switch {
-		case t.Extensions.Code != "":
-			return fmt.Errorf("a cursor %q was answered with %s", w.cursor, t.Extensions.Code)
-		case e == nil:
-			return fmt.Errorf("a frame without data: %s", f.Payload)
-		case e.Run == nil: // PostgreSQL was away for this read; the change is to come again
-			return nil
-		case e.Snapshot && resumed && e.Version > cmp.Or(w.seen[e.Run.ID], 1):
-			return fmt.Errorf("a state instead of what followed %q", w.cursor)
+		complete = complete && last == version
+	}
+	return complete, rows.Err()
+}
+
+func (f *runFollower) check(*soak) error { return nil } // everything was checked as it came
+
+func (f *runFollower) count() (received, again int) { return f.changes, f.repetitions }
+
+// messageFollower watches the messages of a thread.
+type messageFollower struct {
+	thread      uuid.UUID
+	received    []uuid.UUID // in the order of the first time
+	known       map[uuid.UUID]bool
+	repetitions int
+}
+
+func newMessageFollower(thread uuid.UUID) *messageFollower {
+	return &messageFollower{thread: thread, known: map[uuid.UUID]bool{}}
+}
+
+func (f *messageFollower) query() string {
+	return `subscription ($after: String) { messageAdded(threadId: "` + threadID(f.thread) + `", after: $after) { message { databaseId } snapshot cursor } }`
+}
+
+func (f *messageFollower) hear(data []byte, after string) (string, error) {
+	var told struct {
+		MessageAdded *struct {
+			Message  *struct{ DatabaseID uuid.UUID }
+			Snapshot bool
+			Cursor   string
 		}
-		if len(w.seen) == 0 {
-			close(w.begun)
+	}
+	if err := json.Unmarshal(data, &told); err != nil {
+		return "", fmt.Errorf("read an event: %w", err)
+	}
+	e := told.MessageAdded
+	switch {
+	case e == nil:
+		return "", fmt.Errorf("a response without data: %s", data)
+	case e.Snapshot:
+		return "", fmt.Errorf("the latest message instead of what followed %q", after)
+	case e.Message == nil:
+		return "", nil
+	case f.known[e.Message.DatabaseID]:
+		f.repetitions++
+	default:
+		f.known[e.Message.DatabaseID] = true
+		f.received = append(f.received, e.Message.DatabaseID)
+	}
+	return e.Cursor, nil
+}
+
+func (f *messageFollower) complete(ctx context.Context, conn *pgx.Conn, _ int) (bool, error) {
+	rows, err := conn.Query(ctx, `SELECT id FROM messages WHERE thread_id = $1 AND role <> 'system'`, f.thread)
+	if err != nil {
+		return false, err
+	}
+	said, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return false, err
+	}
+	for _, id := range said {
+		if !f.known[id] {
+			return false, nil
 		}
-		last := cmp.Or(w.seen[e.Run.ID], 1)
-		switch {
-		case e.Snapshot:
-			w.seen[e.Run.ID] = max(last, e.Version)
-		case e.Version == last+1:
-			w.seen[e.Run.ID] = e.Version
-			w.events++
-		case e.Version <= last:
-			w.duplicates++
-		default:
-			return fmt.Errorf("%s: version %d of %s came after %d, from %q", arguments, e.Version, e.Run.ID, last, w.cursor)
+	}
+	return true, nil
+}
+
+// check compares the order: messages of one transaction come in the order in which they were said, and so do all of one writer, whose transactions
+// follow each other, unless they were dated back.
+func (f *messageFollower) check(s *soak) error {
+	conn := s.connect(s.t.Context())
+	defer conn.Close(context.Background())
+	rows, err := conn.Query(s.t.Context(), `
+		SELECT id, xid::text, CASE role WHEN 'tool' THEN '' ELSE content END, row_number() OVER (ORDER BY created_at, id) FROM messages WHERE thread_id = $1`, f.thread)
+	if err != nil {
+		return err
+	}
+	type message struct {
+		transaction, writer string
+		place               int
+	}
+	said := map[uuid.UUID]message{}
+	var id uuid.UUID
+	var m message
+	if _, err := pgx.ForEachRow(rows, []any{&id, &m.transaction, &m.writer, &m.place}, func() error {
+		said[id] = m
+		return nil
+	}); err != nil {
+		return err
+	}
+	last := map[string]int{}
+	for i, id := range f.received {
+		m, ok := said[id]
+		if !ok {
+			return fmt.Errorf("the message %s was never said", id)
 		}
-		w.cursor = e.Cursor
+		for _, sequence := range []string{"transaction " + m.transaction, m.writer} {
+			if sequence == "" {
+				continue
+			}
+			if last[sequence] > m.place {
+				return fmt.Errorf("the %d. message that was received, of transaction %s by %q, came after a later one of %s", i+1, m.transaction, m.writer, sequence)
+			}
+			last[sequence] = m.place
+		}
 	}
 	return nil
 }
+
+func (f *messageFollower) count() (received, again int) { return len(f.received), f.repetitions }
