@@ -52,6 +52,7 @@ type soak struct {
 	runs     [writers][]uuid.UUID
 	address  [replicas]atomic.Value
 	process  [replicas]*exec.Cmd
+	longest  time.Duration // that a transaction stays open, or so
 	commits  atomic.Int64
 	faults   map[string]int
 	finished atomic.Bool // no more changes: clients end when they have everything
@@ -63,6 +64,7 @@ func TestFaults(t *testing.T) {
 	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("NETRA_SOAK"), "25s"))
 	require.NoError(t, err)
 	s := newSoak(t)
+	s.longest = min(lasts/3, time.Minute)
 	var watchers []*watcher
 	client := func(tenant int, follow follower, events bool) {
 		i := len(watchers)
@@ -279,7 +281,7 @@ func (s *soak) transact(ctx context.Context, conn *pgx.Conn, random *rand.Rand, 
 	}
 	switch random.IntN(40) {
 	case 0:
-		pause(ctx, time.Duration(2+random.IntN(8))*time.Second) // stays open for long
+		pause(ctx, 2*time.Second+time.Duration(random.Int64N(int64(s.longest)))) // stays open for long
 	case 1, 2, 3, 4, 5:
 		return tx.Rollback(ctx)
 	}
@@ -354,7 +356,10 @@ func (s *soak) break_(ctx context.Context) {
 			pause(ctx, time.Second)
 			s.asOwner(ctx, `SELECT 1`) // it is not killed while it starts
 		case "doorbell":
-			s.asOwner(ctx, `DO $$ BEGIN EXECUTE replace(pg_get_functiondef('record_run_event'::regproc), 'PERFORM pg_notify(''run_events'', '''');', ''); END $$`)
+			s.asOwner(ctx, `DO $$ BEGIN
+				EXECUTE replace(pg_get_functiondef('record_run_event'::regproc), 'PERFORM pg_notify(''run_events'', '''');', '');
+				EXECUTE replace(pg_get_functiondef('ring_messages'::regproc), 'PERFORM pg_notify(''messages'', '''');', '');
+			END $$`)
 		}
 	}
 }

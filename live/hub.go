@@ -30,7 +30,7 @@ type Config struct {
 	Store       *store.Store  // of the same database, for what was before a subscription began
 	Poll        time.Duration // between two looks at the logs when no bell rings; 1 s unless set
 	Mailbox     int           // how many events may wait for one subscriber; 16,384 unless set
-	Page        int           // how many events of the past are read at once; 1,000 unless set
+	Page        int           // how many events of the past are read first, which is 1,000 unless set
 	Log         *slog.Logger
 }
 

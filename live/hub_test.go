@@ -418,6 +418,23 @@ func TestHub_EndsEverySubscriptionWhenAnotherDatabaseTakesThePlace(t *testing.T)
 	require.Equal(t, 1, f.receive(t, again).Version)
 }
 
+// Where the log was emptied or rewritten, whoever read it cannot know what it missed.
+func TestHub_EndsEverySubscriptionWhenTheLogIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	for _, statement := range []string{`TRUNCATE run_events`, `VACUUM FULL run_events`} {
+		t.Run(statement, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			s := f.subscribe(t, models.StreamFilter{})
+			f.exec(t, statement)
+			require.ErrorIs(t, ended(t, s), live.ErrLost)
+			again := f.watch(t, models.StreamFilter{})
+			run := f.run(t, 0)
+			require.Equal(t, run, f.receive(t, again).RunID)
+		})
+	}
+}
+
 // Rows with transaction ids from the future came with a backup of another server.
 func TestHub_TakesNothingFromABackupForNews(t *testing.T) {
 	t.Parallel()

@@ -72,6 +72,22 @@ func TestRunStatuses_BeginWithTheCurrentState(t *testing.T) {
 	require.NotContains(t, told, theirs.String())
 }
 
+// What a page costs when it opens must not grow with what has ever happened.
+func TestRunStatuses_FindTheCurrentStateByIndex(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.exec(t, `INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, 5000)`, f.user[0])
+	f.exec(t, `ANALYZE runs, run_events`)
+	var scans, read int
+	require.Eventually(t, func() bool { // PostgreSQL tells what a connection has read with one of its later statements
+		f.versions(t, f.begin(t, models.StreamFilter{}, ""), 100)
+		f.scan(t, &scans, `SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'idx_run_events_user_id_xid'`)
+		f.scan(t, &read, `SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'idx_run_events_user_id_xid'`)
+		return scans > 0
+	}, soon, 100*time.Millisecond)
+	require.LessOrEqual(t, read, 10*scans)
+}
+
 // Whatever a client received last, it receives exactly the rest from there, in whatever order the transactions commit and however the log
 // is cut into pages.
 func TestRunStatuses_ResumeExactlyAfterEachEvent(t *testing.T) {

@@ -18,8 +18,8 @@ const maxStates = 100
 // A subscription that cannot begin now, but may soon, ends at once with the reason as its Err. Errors are those of the store that are for good.
 func (h *Hub) RunStatuses(ctx context.Context, filter models.StreamFilter, after *models.Position) (*Subscription[*models.RunEvent], error) {
 	return subscribe(ctx, h, &h.runs, filter, after, past[*models.RunEvent]{
-		after: func(ctx context.Context, p *models.Position) (*models.Stretch[*models.RunEvent], error) {
-			return h.cfg.Store.RunEventsAfter(ctx, filter, p, h.lastKnown(), h.cfg.Page)
+		after: func(ctx context.Context, p *models.Position, limit int) (*models.Stretch[*models.RunEvent], error) {
+			return h.cfg.Store.RunEventsAfter(ctx, filter, p, h.lastKnown(), limit)
 		},
 		states: func(ctx context.Context) (*models.Stretch[*models.RunEvent], error) {
 			return h.cfg.Store.RunStates(ctx, filter, h.lastKnown(), maxStates)
@@ -32,8 +32,8 @@ func (h *Hub) RunStatuses(ctx context.Context, filter models.StreamFilter, after
 // or, with a position, every message after that. Errors are those of RunStatuses.
 func (h *Hub) Messages(ctx context.Context, threadID uuid.UUID, after *models.Position) (*Subscription[*models.MessageEvent], error) {
 	return subscribe(ctx, h, &h.messages, models.StreamFilter{ThreadID: &threadID}, after, past[*models.MessageEvent]{
-		after: func(ctx context.Context, p *models.Position) (*models.Stretch[*models.MessageEvent], error) {
-			return h.cfg.Store.MessagesAfter(ctx, threadID, p, h.lastKnown(), h.cfg.Page)
+		after: func(ctx context.Context, p *models.Position, limit int) (*models.Stretch[*models.MessageEvent], error) {
+			return h.cfg.Store.MessagesAfter(ctx, threadID, p, h.lastKnown(), limit)
 		},
 		states: func(ctx context.Context) (*models.Stretch[*models.MessageEvent], error) {
 			return h.cfg.Store.LatestMessage(ctx, threadID, h.lastKnown())
@@ -43,7 +43,7 @@ func (h *Hub) Messages(ctx context.Context, threadID uuid.UUID, after *models.Po
 
 // past is how what was before a subscription is read.
 type past[E Event[E]] struct {
-	after            func(context.Context, *models.Position) (*models.Stretch[E], error)
+	after            func(ctx context.Context, p *models.Position, limit int) (*models.Stretch[E], error)
 	states           func(context.Context) (*models.Stretch[E], error)
 	beginsWithStates bool
 }
@@ -74,7 +74,7 @@ func subscribe[E Event[E]](ctx context.Context, h *Hub, routes *routes[E], filte
 	}
 	var stretch *models.Stretch[E]
 	if !begin {
-		stretch, err = past.after(ctx, after)
+		stretch, err = past.after(ctx, after, h.cfg.Page)
 		s.expired = err == nil && stretch.Expired
 	}
 	if err == nil && (begin || stretch.Expired) {
@@ -96,10 +96,17 @@ func subscribe[E Event[E]](ctx context.Context, h *Hub, routes *routes[E], filte
 	return s, nil
 }
 
+// Each read of a long past goes through all that is left of it, so reads grow with what the reader has taken: by pageGrowth, up to maxPages
+// of the first. That bounds what is kept in memory for one reader, and a hundred thousand events are eight reads instead of a hundred.
+const (
+	pageGrowth = 4
+	maxPages   = 16
+)
+
 // catchUp hands out a long past at the reader's pace. Only when its end is near does the subscription register, so that its mailbox does
 // not fill meanwhile.
 func catchUp[E Event[E]](ctx context.Context, h *Hub, routes *routes[E], s *Subscription[E], stretch *models.Stretch[E], past past[E]) {
-	for {
+	for limit := h.cfg.Page; ; {
 		for _, e := range stretch.Rows {
 			select {
 			case s.events <- s.own(e):
@@ -112,7 +119,8 @@ func catchUp[E Event[E]](ctx context.Context, h *Hub, routes *routes[E], s *Subs
 		s.hold()
 		log, err := register(h, routes, s)
 		if err == nil {
-			stretch, err = past.after(ctx, &last)
+			limit = min(limit*pageGrowth, h.cfg.Page*maxPages)
+			stretch, err = past.after(ctx, &last, limit)
 		}
 		switch {
 		case err == nil && (stretch.Log != log || stretch.Expired): // expired meanwhile: the client hears it when it comes back

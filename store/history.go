@@ -78,6 +78,7 @@ func (s *Store) RunEventsAfter(ctx context.Context, filter models.StreamFilter, 
 }
 
 // RunStates is how the runs are: of one run its state, otherwise the newest runs that have not ended, at most limit, and the newest run of all.
+// The latest xid is found by index only where it is ordered by the column: without its table's name xid would mean the number that is selected.
 func (s *Store) RunStates(ctx context.Context, filter models.StreamFilter, known uint64, limit int) (*models.Stretch[*models.RunEvent], error) {
 	q := new(statement)
 	where, from := "", "runs"
@@ -100,7 +101,7 @@ func (s *Store) RunStates(ctx context.Context, filter models.StreamFilter, known
 		tenant += " AND user_id = " + q.arg(*filter.UserID) + "::int"
 	}
 	q.WriteString("SELECT 0 AS phase, 0 AS seq," +
-		" coalesce((SELECT xid::text::bigint FROM run_events" + tenant + " ORDER BY xid DESC LIMIT 1), 0) AS xid, " + runEventSentinel + ", NULL::timestamptz AS created_at" +
+		" coalesce((SELECT xid::text::bigint FROM run_events" + tenant + " ORDER BY run_events.xid DESC LIMIT 1), 0) AS xid, " + runEventSentinel + ", NULL::timestamptz AS created_at" +
 		" UNION ALL SELECT 1, 0, 0, r.id, r.version, r.thread_id, r.user_id, NULL, r.status," +
 		" coalesce((SELECT at FROM run_events e WHERE e.run_id = r.id AND e.version = r.version), r.completed_at, r.started_at, r.created_at), NULL, r.created_at" +
 		" FROM " + from + " AS r WHERE true")
