@@ -1,6 +1,8 @@
 package live_test
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -29,13 +31,7 @@ const (
 // BenchmarkManySockets is one replica with 10,000 sockets, each subscribed to a run of its own: what they cost at rest, how late changes are
 // at 1,000 a second, and what one change costs the database that many watch.
 func BenchmarkManySockets(b *testing.B) {
-	var limit syscall.Rlimit
-	require.NoError(b, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	limit.Cur = limit.Max
-	require.NoError(b, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-	if limit.Cur < manySockets+1000 {
-		b.Skipf("%d files may be open; %d are needed", limit.Cur, manySockets+1000)
-	}
+	allowFiles(b, manySockets)
 	p := start(b)
 	p.drainArrivals()
 	runs := make([]uuid.UUID, manySockets) // the i-th is of user i modulo users
@@ -154,6 +150,18 @@ func BenchmarkManySockets(b *testing.B) {
 	}
 }
 
+// allowFiles skips the benchmark where so many sockets cannot be open.
+func allowFiles(b *testing.B, sockets int) {
+	b.Helper()
+	var limit syscall.Rlimit
+	require.NoError(b, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	limit.Cur = limit.Max
+	require.NoError(b, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	if limit.Cur < uint64(sockets+1000) {
+		b.Skipf("%d files may be open; %d are needed", limit.Cur, sockets+1000)
+	}
+}
+
 func (p *platform) drainArrivals() {
 	go func() {
 		for range p.arrived {
@@ -163,20 +171,13 @@ func (p *platform) drainArrivals() {
 
 // socket opens a socket with one subscription and hands its frames on.
 func (p *platform) socket(b *testing.B, token, run string, onFrame func([]byte)) error {
-	conn, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, ReadBufferSize: 512, WriteBufferSize: 512}).DialContext(b.Context(), "ws://"+p.address+"/graphql", nil)
+	conn, err := connect(b.Context(), p.replica, token)
 	if err != nil {
-		return fmt.Errorf("open a socket: %w", err)
+		return err
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	if err := conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + token}}); err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	var ack struct{ Type string }
-	if err := conn.ReadJSON(&ack); err != nil || ack.Type != "connection_ack" {
-		return fmt.Errorf("not acknowledged: %q %w", ack.Type, err)
-	}
-	if err := conn.WriteJSON(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": watch, "variables": map[string]any{"run": run}}}); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
+	if err := subscribe(conn, "1", run); err != nil {
+		return err
 	}
 	go func() {
 		for {
@@ -190,10 +191,37 @@ func (p *platform) socket(b *testing.B, token, run string, onFrame func([]byte))
 	return nil
 }
 
+// connect opens a socket and signs in.
+func connect(ctx context.Context, r *replica, token string) (*websocket.Conn, error) {
+	dialer := websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, ReadBufferSize: 512, WriteBufferSize: 512, HandshakeTimeout: patience}
+	conn, _, err := dialer.DialContext(ctx, "ws://"+r.address+"/graphql", nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a socket: %w", err)
+	}
+	if err := conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + token}}); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	var ack struct{ Type string }
+	if err := conn.ReadJSON(&ack); err != nil || ack.Type != "connection_ack" {
+		_ = conn.Close()
+		return nil, cmp.Or(err, fmt.Errorf("not acknowledged: %q", ack.Type))
+	}
+	return conn, nil
+}
+
+func subscribe(conn *websocket.Conn, id, run string) error {
+	err := conn.WriteJSON(map[string]any{"id": id, "type": "subscribe", "payload": map[string]any{"query": watch, "variables": map[string]any{"run": run}}})
+	if err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	return nil
+}
+
 // cpu is how much time the replica's threads have run.
-func (p *platform) cpu(b *testing.B) time.Duration {
+func (r *replica) cpu(b *testing.B) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.pid))
 	if err != nil {
 		b.Skip("the time of a process is only known on Linux")
 	}
@@ -208,9 +236,9 @@ func (p *platform) cpu(b *testing.B) time.Duration {
 }
 
 // resident is how much memory the replica holds.
-func (p *platform) resident(b *testing.B) int {
+func (r *replica) resident(b *testing.B) int {
 	b.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid))
 	if err != nil {
 		b.Skip("the memory of a process is only known on Linux")
 	}

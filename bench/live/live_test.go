@@ -58,15 +58,23 @@ func BenchmarkUpdateToFrame(b *testing.B) {
 	})
 }
 
-// platform is the binary at work, one user and a run for each socket.
+// platform is the binary at work, some users and a run of the first for each of 100 sockets.
 type platform struct {
-	db      *pgxpool.Pool
+	*replica
+	databases *testdb.DB
+	db        *pgxpool.Pool
+	users     []int
+	tokens    []string    // of each user
+	runs      []uuid.UUID // of the first
+	arrived   chan arrival
+}
+
+// replica is one process of the binary.
+type replica struct {
 	address string
-	users   []int
-	tokens  []string    // of each user
-	runs    []uuid.UUID // of the first
-	arrived chan arrival
 	pid     int
+	process *os.Process
+	ended   chan error // how it ended
 }
 
 type arrival struct {
@@ -77,10 +85,9 @@ type arrival struct {
 
 func start(b *testing.B) *platform {
 	b.Helper()
-	databases := testdb.New(b)
-	p := &platform{arrived: make(chan arrival, 100_000)}
+	p := &platform{databases: testdb.New(b), arrived: make(chan arrival, 100_000)}
 	var err error
-	p.db, err = pgxpool.New(b.Context(), databases.OwnerURL)
+	p.db, err = pgxpool.New(b.Context(), p.databases.OwnerURL)
 	require.NoError(b, err)
 	b.Cleanup(p.db.Close)
 	rows, err := p.db.Query(b.Context(), `INSERT INTO users (email) SELECT 'user' || i || '@example.com' FROM generate_series(1, $1) AS i RETURNING id`, users)
@@ -89,26 +96,41 @@ func start(b *testing.B) *platform {
 	require.NoError(b, err)
 	p.runs = p.newRuns(b, p.users[0], sockets)
 
-	secret := strings.Repeat("s", server.MinSecret)
 	for _, user := range p.users {
 		token, err := server.NewToken([]byte(secret), user, time.Hour)
 		require.NoError(b, err)
 		p.tokens = append(p.tokens, token)
 	}
-	replica := exec.Command(cmp.Or(os.Getenv("NETRA_BIN"), "../../bin/netra"), "serve", "--addr", "127.0.0.1:0")
-	replica.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+databases.AppURL, "NETRA_CLICKHOUSE_URL="+databases.ClickHouseURL, "NETRA_DATA_DIR="+b.TempDir())
-	out, err := replica.StdoutPipe()
+	p.replica = p.serve(b)
+	return p
+}
+
+var secret = strings.Repeat("s", server.MinSecret)
+
+// serve begins another replica on the same databases. It is told to end with the benchmark, unless it has ended before.
+func (p *platform) serve(b *testing.B) *replica {
+	b.Helper()
+	command := exec.Command(cmp.Or(os.Getenv("NETRA_BIN"), "../../bin/netra"), "serve", "--addr", "127.0.0.1:0")
+	command.Env = append(os.Environ(), "NETRA_SECRET="+secret, "NETRA_DATABASE_URL="+p.databases.AppURL, "NETRA_CLICKHOUSE_URL="+p.databases.ClickHouseURL, "NETRA_DATA_DIR="+b.TempDir())
+	out, err := command.StdoutPipe()
 	require.NoError(b, err)
-	require.NoError(b, replica.Start(), "run `make build` first")
-	b.Cleanup(func() {
-		require.NoError(b, replica.Process.Signal(os.Interrupt))
-		require.NoError(b, replica.Wait())
-	})
-	p.pid = replica.Process.Pid
+	require.NoError(b, command.Start(), "run `make build` first")
+	r := &replica{pid: command.Process.Pid, process: command.Process, ended: make(chan error, 1)}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(b, err)
-	_, p.address, _ = strings.Cut(strings.TrimSpace(line), "http://")
-	return p
+	_, r.address, _ = strings.Cut(strings.TrimSpace(line), "http://")
+	over := make(chan struct{})
+	go func() {
+		r.ended <- command.Wait()
+		close(over)
+	}()
+	b.Cleanup(func() {
+		if r.process.Signal(os.Interrupt) == nil {
+			<-over
+			require.NoError(b, <-r.ended)
+		}
+	})
+	return r
 }
 
 func (p *platform) newRuns(b *testing.B, user, n int) []uuid.UUID {
