@@ -105,7 +105,13 @@ func (s *Server) tell(ctx context.Context, e *eventStream, operation *graphql.Op
 		return outcomeRefused
 	}
 	outcome = outcomeOK
-	responses, ctx := s.exec.DispatchOperation(ctx, operation)
+	var responses graphql.ResponseHandler
+	dispatch := func() { responses, ctx = s.exec.DispatchOperation(ctx, operation) }
+	if e.query {
+		dispatch()
+	} else if !s.streams.begin(ctx, dispatch) {
+		return outcome
+	}
 	for {
 		response := nextResponse(ctx, operation, responses)
 		if response == nil {

@@ -29,6 +29,7 @@ type StreamSettings struct {
 	Operations     int           // at once on one socket; 100
 	Authenticating int           // clients who are authenticated at once; 32
 	Waiting        int           // clients who wait for that; 1,000. More are sent away, to come again after a random while
+	Beginning      int           // subscriptions that begin at once; 24
 	InitTimeout    time.Duration // for connection_init, and again for being authenticated; 3 s
 	WriteTimeout   time.Duration // for a client to take a frame or an event; 3 s
 	Heartbeat      time.Duration // between two signs of life; 25 s. A socket that is silent for twice as long is gone
@@ -39,6 +40,7 @@ func (s StreamSettings) withDefaults() StreamSettings {
 	fallback(&s.PerUser, 1_000)
 	fallback(&s.Operations, 100)
 	fallback(&s.Authenticating, 32)
+	fallback(&s.Beginning, 24)
 	fallback(&s.Waiting, 1_000)
 	fallback(&s.InitTimeout, 3*time.Second)
 	fallback(&s.WriteTimeout, 3*time.Second)
@@ -69,8 +71,9 @@ type StreamsConfig struct {
 
 // Streams is the account of one replica's open sockets and event streams: whose they are, how many, and until when.
 type Streams struct {
-	cfg   StreamsConfig
-	turns chan struct{} // held while authenticating
+	cfg    StreamsConfig
+	turns  chan struct{} // held while authenticating
+	begins chan struct{} // held while a subscription begins
 
 	mu       sync.Mutex
 	open     map[stream]models.Viewer // the zero viewer until it is known whose the stream is
@@ -103,6 +106,7 @@ func NewStreams(cfg StreamsConfig) *Streams {
 	return &Streams{
 		cfg:     cfg,
 		turns:   make(chan struct{}, cfg.Settings.Authenticating),
+		begins:  make(chan struct{}, cfg.Settings.Beginning),
 		open:    map[stream]models.Viewer{},
 		viewers: map[models.Viewer]map[stream]struct{}{},
 		users:   map[int]int{},
@@ -180,6 +184,19 @@ func (st *Streams) authenticate(ctx context.Context, bearer string) (Session, er
 	}
 	defer func() { <-st.turns }()
 	return st.cfg.Authenticate(ctx, bearer)
+}
+
+// begin waits for a turn to begin a subscription, and says whether there was one before ctx ended. Each asks the database how things are: those of a
+// herd would leave no connection of the pool for authenticating the rest, who would be sent away and come again.
+func (st *Streams) begin(ctx context.Context, subscription func()) bool {
+	select {
+	case st.begins <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-st.begins }()
+	subscription()
+	return true
 }
 
 // admit says whose a stream is, or is from now on. It fails with RateLimited when the user has too many.

@@ -230,6 +230,31 @@ func TestStreams_Limits(t *testing.T) {
 		defer mu.Unlock()
 		require.Equal(t, 3, most)
 	})
+	t.Run("subscriptions begin a few at a time, and hold up nothing else", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.Beginning = 2 })
+		asked, answer := make(chan struct{}, 5), make(chan struct{})
+		f.watch = func(context.Context) (<-chan *models.RunEvent, error) {
+			asked <- struct{}{}
+			<-answer
+			return counting(1, 1), nil
+		}
+		clients := make([]client, 5)
+		for i := range clients {
+			clients[i] = f.ready(t)
+			clients[i].send(subscribe("1", watch))
+		}
+		<-asked
+		<-asked
+		f.ready(t).quiet()
+		require.Empty(t, asked)
+		clients[4].send(`{"id":"1","type":"complete"}`) // whether it has begun or waits
+		clients[4].quiet()
+		close(answer)
+		for _, c := range clients[:4] {
+			c.expect(next("1", 1))
+		}
+	})
 	t.Run("beyond the queue they are sent away over a while", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t, func(cfg *server.StreamsConfig) {

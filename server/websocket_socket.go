@@ -411,12 +411,17 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 			s.finish(op, "error", s.exec.DispatchError(ctx, gqlerror.List{failure}).Errors)
 		}
 	}()
+	var responses graphql.ResponseHandler
+	dispatch := func() { aside(func() { responses, ctx = s.exec.DispatchOperation(ctx, operation) }) }
 	if operation.Operation.Operation == ast.Subscription {
 		query = false
 		s.queryEnded()
+		if !s.streams.begin(ctx, dispatch) {
+			return
+		}
+	} else {
+		dispatch()
 	}
-	var responses graphql.ResponseHandler
-	aside(func() { responses, ctx = s.exec.DispatchOperation(ctx, operation) })
 	for first := true; ; first = false {
 		response := nextResponse(ctx, operation, responses)
 		if response == nil {
