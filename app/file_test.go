@@ -551,12 +551,12 @@ func TestOrphansAreCollected(t *testing.T) {
 	d := openDepot(t)
 	kept := d.upload(t, alice, "kept", []byte("kept"))
 	gone := d.upload(t, bob, "gone", []byte("gone"))
+	require.NoError(t, os.WriteFile(filepath.Join(d.dir, "1", "abandoned.part"), []byte("x"), 0o600))
 	for name, after := range map[string]string{"1/abandoned": "now() - interval '1 second'", "1/in-the-making": "now() + interval '1 hour'"} {
 		require.NoError(t, os.WriteFile(filepath.Join(d.dir, filepath.FromSlash(name)), []byte("x"), 0o600))
 		_, err := d.owner.ExecContext(t.Context(), "INSERT INTO objects (path, user_id, collect_after) VALUES ($1, 1, "+after+")", name)
 		require.NoError(t, err)
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(d.dir, "1", "abandoned.part"), []byte("x"), 0o600))
 	_, err := d.owner.ExecContext(t.Context(), "UPDATE objects SET collect_after = now() WHERE path = (SELECT file_path FROM \"references\" WHERE name = 'kept')")
 	require.NoError(t, err)
 	_, err = d.owner.ExecContext(t.Context(), "DELETE FROM users WHERE id = 2")

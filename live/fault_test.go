@@ -180,7 +180,7 @@ func (s *soak) environment() []string {
 
 func (s *soak) start(i int) {
 	replica := exec.Command(s.netra, "serve")
-	replica.Env = append(s.environment(), "NETRA_SPOOL_DIR="+filepath.Join(s.dir, "spool"+strconv.Itoa(i)))
+	replica.Env = append(s.environment(), "NETRA_DATA_DIR="+filepath.Join(s.dir, "data"+strconv.Itoa(i)))
 	var errors bytes.Buffer
 	replica.Stderr = &errors
 	out, err := replica.StdoutPipe()
