@@ -138,6 +138,7 @@ type reason string
 const (
 	refused       reason = "refused"       // the endpoint does not take this input
 	malformed     reason = "malformed"     // its answer is none
+	failing       reason = "failing"       // it has broken down, over this input or by itself
 	limited       reason = "limited"       // too much for it
 	unavailable   reason = "unavailable"   // it is away, or in trouble
 	misconfigured reason = "misconfigured" // wrong address, key or model
@@ -154,7 +155,9 @@ func (f *failure) Error() string { return string(f.reason) + ": " + f.cause.Erro
 func (f *failure) Unwrap() error { return f.cause }
 
 // ofInput says that the input may be what is wrong, and not the endpoint.
-func (f *failure) ofInput() bool { return f.reason == refused || f.reason == malformed }
+func (f *failure) ofInput() bool {
+	return f.reason == refused || f.reason == malformed || f.reason == failing
+}
 
 // embed gives a vector for each text, as PostgreSQL reads it, or fails with a failure or the error of ctx.
 func (e *Endpoint) embed(ctx context.Context, purpose string, texts []string) ([]string, error) {
@@ -249,6 +252,8 @@ func refusal(response *http.Response) error {
 		f.reason = refused
 	case status == http.StatusTooManyRequests:
 		f.reason = limited
+	case status == http.StatusInternalServerError: // which some servers answer to a text that is too long for them, or whose numbers they cannot write
+		f.reason = failing
 	case status >= 500, status == http.StatusRequestTimeout, status == http.StatusTooEarly:
 		f.reason = unavailable
 	default:

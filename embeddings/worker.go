@@ -187,6 +187,11 @@ func (r *round) embed(ctx context.Context, jobs []models.EmbeddingJob) error {
 	case !errors.As(err, &failed) || !failed.ofInput():
 		return err
 	case len(jobs) > 1:
+		if failed.reason == failing && !r.sound { // an endpoint that is down is not asked again and again
+			if err := r.check(ctx); err != nil {
+				return err
+			}
+		}
 		half := len(jobs) / 2
 		if err := r.embed(ctx, jobs[:half]); err != nil {
 			return err
@@ -198,27 +203,34 @@ func (r *round) embed(ctx context.Context, jobs []models.EmbeddingJob) error {
 
 // blame deals with a text that the endpoint finds fault with, unless the endpoint finds it with all.
 func (r *round) blame(ctx context.Context, job models.EmbeddingJob, failed *failure) error {
-	if !r.sound {
-		err := r.Endpoint.Check(ctx)
-		var all *failure
-		if errors.As(err, &all) && all.ofInput() {
-			return &failure{reason: misconfigured, cause: all}
-		}
-		if err != nil {
+	if known := r.sound; !known || failed.reason == failing { // which may have begun since
+		if err := r.check(ctx); err != nil {
 			return err
 		}
-		r.sound = true
-		return r.embed(ctx, []models.EmbeddingJob{job}) // the endpoint may have come to its senses in between
+		if !known {
+			return r.embed(ctx, []models.EmbeddingJob{job}) // the endpoint may have come to its senses in between
+		}
 	}
-	if letters := []rune(job.Text); failed.reason == refused && len(letters) > shortest {
+	if job.Attempts++; failed.reason != refused && job.Attempts < r.Attempts {
+		return r.Store.PostponeEmbedding(ctx, r.holder, job, r.FirstBackoff<<job.Attempts, string(failed.reason))
+	}
+	if letters := []rune(job.Text); failed.reason != malformed && len(letters) > shortest {
 		job.Text = string(letters[:max(shortest, len(letters)/2)])
 		return r.embed(ctx, []models.EmbeddingJob{job})
 	}
-	if job.Attempts++; failed.reason == malformed && job.Attempts < r.Attempts {
-		return r.Store.PostponeEmbedding(ctx, r.holder, job, r.FirstBackoff<<job.Attempts, string(failed.reason))
-	}
 	r.Log.WarnContext(ctx, "embeddings: a reference cannot be embedded", "reference", job.ID, "error", failed.Error())
 	return r.settle(ctx, job, "", failed.reason)
+}
+
+// check fails where it is not a text that the endpoint finds fault with.
+func (r *round) check(ctx context.Context) error {
+	err := r.Endpoint.Check(ctx)
+	var all *failure
+	if errors.As(err, &all) && all.ofInput() && all.reason != failing {
+		return &failure{reason: misconfigured, cause: all}
+	}
+	r.sound = r.sound || err == nil
+	return err
 }
 
 func (r *round) settle(ctx context.Context, job models.EmbeddingJob, vector string, why reason) error {

@@ -336,6 +336,28 @@ func TestWorker_ATextThatIsNotTakenHoldsNobodyUp(t *testing.T) {
 	l.await(t, allEmbedded)
 }
 
+// Some servers break down over a text that they should refuse.
+func TestWorker_ATextThatBreaksTheEndpointHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	poison, long := l.add(t, "poison", ""), l.add(t, "long", strings.Repeat("word ", 4000)) // are tried first
+	l.exec(t, `INSERT INTO "references" (user_id, name, type) SELECT 1, 'sheet ' || n, 'document' FROM generate_series(1, 20) n`)
+	l.endpoint.Break(func(w http.ResponseWriter, _ *http.Request, c embedtest.Call) bool {
+		for _, text := range c.Input {
+			if strings.Contains(text, "poison") || len(text) > 4000 {
+				embedtest.Refuse(w, http.StatusInternalServerError, "server_error", text)
+				return true
+			}
+		}
+		return false
+	})
+	l.work(t, embeddings.Config{}, func(w *embeddings.Worker) { w.Attempts = 2 })
+	l.await(t, `(SELECT count(*) FROM "references" WHERE embedding IS NOT NULL) = 21 AND NOT EXISTS (SELECT FROM embedding_jobs)`)
+	l.await(t, `(SELECT embedding IS NULL AND embedding_error = 'failing' FROM "references" WHERE id = $1)`, poison)
+	require.True(t, l.holds(t, long, model, ("long\n" + strings.Repeat("word ", 4000))[:2500]), "as much of it as is taken")
+	require.NotContains(t, l.log.String(), "poison")
+}
+
 func TestWorker_DemandsShortVectorsOfModelsThatGiveLongOnes(t *testing.T) {
 	t.Parallel()
 	l := setup(t)
