@@ -131,6 +131,11 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 		WHERE pronamespace = 'public'::regnamespace AND prosecdef AND NOT coalesce(array_to_string(proconfig, ',') LIKE 'search_path=pg_catalog, pg_temp%', false)`),
 		"a function with the owner's rights looks names up where its caller says")
 
+	require.Empty(t, column[string](t, s.owner, `SELECT DISTINCT p.proname::text FROM pg_depend d JOIN pg_proc p ON p.oid = d.refobjid
+		JOIN pg_index i ON i.indexrelid = d.objid WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_proc'::regclass
+		AND p.pronamespace = 'public'::regnamespace AND NOT has_function_privilege('public', p.oid, 'EXECUTE')`),
+		"an index calls its functions with the rights of whoever inserts: a platform's own roles could not write")
+
 	admin := s.asSuperuser(t)
 	for _, statement := range []string{
 		"SELECT password_hash FROM users",

@@ -5,7 +5,8 @@
 -- embedded_at is for the application alone to set: by it the triggers tell its writes from those of others, and they are no edits.
 -- What waits is found by partial indexes; embedding_jobs has rows only for what is at work and what is to be tried again.
 --
--- reference_text and reference_hash stand in an index: to change them, make others.
+-- reference_text and reference_hash stand in an index: to change them, make others. Everybody may call them, since an index calls its functions
+-- with the rights of whoever inserts; they read nothing but their arguments.
 --
 -- Locks: ACCESS EXCLUSIVE on references until the commit, while three indexes are built; nothing is rewritten. lock_timeout keeps the queue
 -- behind a long reader short: the migration fails and can be run again.
@@ -29,8 +30,6 @@ RETURN hashtextextended(nullif(public.reference_text(name, metadata, content), '
 -- +goose StatementEnd
 COMMENT ON FUNCTION public.reference_hash(text, jsonb, text) IS
     'Tells whether the text that is embedded has changed; null where there is none. No secret: 64 bits, not cryptographic.';
-REVOKE EXECUTE ON FUNCTION public.reference_text(text, jsonb, text), public.reference_hash(text, jsonb, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION public.reference_text(text, jsonb, text), public.reference_hash(text, jsonb, text) TO netra_app;
 
 ALTER TABLE public."references"
     ADD COLUMN embedding_model VARCHAR(255),
