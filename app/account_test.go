@@ -151,3 +151,14 @@ func TestReferences_AreEditedAndDeleted(t *testing.T) {
 	require.Equal(t, id, w.done(t, alice, "deleteReference", object{"id": id}, "deletedId").text("deletedId"))
 	require.Equal(t, []string{"0"}, w.lines(t, `SELECT count(*) FROM "references"`))
 }
+
+func TestMutations_OfAnAccountThatHasGoneAreUnauthenticated(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	gone := models.Viewer{UserID: 99} // for as long as a replica remembers it
+	for _, mutation := range []string{`createThread(input: {title: "x"})`, `startRun(input: {inputData: 1})`, `createUpload(input: {name: "x", type: DOCUMENT})`} {
+		got := w.ask(t.Context(), gone, "mutation { "+mutation+" { userErrors { code } } }", nil)
+		require.Len(t, got.Errors, 1, mutation)
+		require.Equal(t, "UNAUTHENTICATED", got.Errors[0].Extensions["code"], mutation)
+	}
+}

@@ -66,7 +66,7 @@ func translateConstraint(server *pgconn.PgError, err error) error {
 	case "check_type", "check_role", "check_status", "check_permissions":
 		return models.Wrap(err, models.BadUserInput, "a value is not one of those allowed")
 	case "threads_user_id_fkey", "runs_user_id_fkey", "references_user_id_fkey", "supply_catalog_user_id_fkey", "api_keys_user_id_fkey",
-		"idempotency_keys_user_id_fkey", "audit_logs_user_id_fkey":
+		"idempotency_keys_user_id_fkey", "pending_uploads_user_id_fkey", "audit_logs_user_id_fkey":
 		return models.Wrap(err, models.Unauthenticated, "this account cannot be used")
 	default:
 		return err
