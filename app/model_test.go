@@ -296,7 +296,7 @@ func (c *client) useRun(ctx context.Context, viewer models.Viewer, f *family, r 
 		step(to)
 	case "retryRun":
 		selection = "run { id }"
-		conflict(r.status != "FAILED" && r.status != "CANCELLED")
+		conflict(r.status != "FAILED" && r.status != "CANCELLED" || r.inThread && f.thread.status != "ACTIVE")
 		follow = func(got object) {
 			f.runs = append(f.runs, &modelRun{id: got.text("run.id"), agent: r.agent, status: "PENDING", version: 1, inThread: r.inThread})
 		}

@@ -53,7 +53,7 @@ func (a *App) AdvanceRun(ctx context.Context, input models.AdvanceRunInput) (*mo
 	})
 }
 
-// RetryRun asks for a run like one that has failed or was cancelled. That one stays as it is: it is history.
+// RetryRun asks for a run like one that has failed or was cancelled, in a thread that is in use or outside of threads. That one stays as it is: it is history.
 func (a *App) RetryRun(ctx context.Context, input models.RetryRunInput) (*models.RetryRunPayload, error) {
 	var id uuid.UUID
 	return a.changeRun(ctx, call{"retryRun", writer, input.IdempotencyKey, input}, func(k *checks) {
@@ -68,6 +68,11 @@ func (a *App) RetryRun(ctx context.Context, input models.RetryRunInput) (*models
 		}
 		if status := runs[0].Status; status != models.RunFailed && status != models.RunCancelled {
 			return uuid.Nil, models.Errorf(models.Conflict, "a run that is %s cannot be retried: only one that is FAILED or CANCELLED", upper(status))
+		}
+		if thread := runs[0].ThreadID; thread != nil {
+			if _, err := useThread(ctx, tx, *thread, models.ThreadActive); err != nil {
+				return uuid.Nil, err
+			}
 		}
 		return tx.RepeatRun(ctx, id)
 	})

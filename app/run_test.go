@@ -89,6 +89,23 @@ func TestRuns_TakeLegalStepsOnly(t *testing.T) {
 	}
 }
 
+func TestRuns_AreNotRetriedInAThreadThatHasBeenPutAway(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	thread := w.thread(t, alice)
+	run := w.done(t, alice, "startRun", object{"threadId": thread, "inputData": 1}, "run { id }").text("run.id")
+	w.done(t, alice, "cancelRun", object{"id": run}, "")
+	for mutation, status := range map[string]string{"archiveThread": "ARCHIVED", "deleteThread": "DELETED"} {
+		w.done(t, alice, "restoreThread", object{"id": thread}, "")
+		w.done(t, alice, mutation, object{"id": thread}, "")
+		code, _, message := w.refused(t, alice, "retryRun", object{"id": run})
+		require.Equal(t, []string{"CONFLICT", "the thread is " + status + ": restore it first"}, []string{code, message})
+	}
+	w.done(t, alice, "restoreThread", object{"id": thread}, "")
+	again := w.done(t, alice, "retryRun", object{"id": run}, "run { status thread { id } }")
+	require.Equal(t, []string{"PENDING", thread}, []string{again.text("run.status"), again.text("run.thread.id")})
+}
+
 func TestRuns_AreAdvancedByTheirOwnAgents(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
