@@ -16,8 +16,8 @@ import (
 func TestAPIKeys_SignIn(t *testing.T) {
 	t.Parallel()
 	reader, collector, revoked := models.NewAPIKeyToken(), models.NewAPIKeyToken(), models.NewAPIKeyToken()
-	_, spooled := spooling(t, 1<<20)
-	e := open(t, spooled, func(cfg *server.Config) {
+	ingester, spooled := spooling(t, 1<<20)
+	e := open(t, spooled, resolving(answers{viewer: alice, record: ingester.Record}), func(cfg *server.Config) {
 		cfg.AuthenticateKey = func(_ context.Context, key models.APIKeyToken) (models.Viewer, time.Time, error) {
 			switch key {
 			case reader:
@@ -44,6 +44,11 @@ func TestAPIKeys_SignIn(t *testing.T) {
 	x = record(reader.String())
 	require.Equal(t, http.StatusForbidden, x.status)
 	require.Contains(t, x.body, "FORBIDDEN", "reading is not recording events")
+	mutate := func(key string) *exchange {
+		return e.ask(t, http.MethodPost, "/graphql", `{"query":"mutation{recordEvents(input:{events:[{workloadId:\"w\"}]}){accepted}}"}`, "Content-Type", jsonType, "Authorization", "Bearer "+key)
+	}
+	require.JSONEq(t, `{"recordEvents":{"accepted":1}}`, string(mutate(collector.String()).answer.Data), "a mutation asks for its own permission, not for READ")
+	require.Contains(t, mutate(reader.String()).body, "this API key may not record events")
 	good := reader.String()
 	for _, bad := range []string{revoked.String(), "ntr_", "ntr_x_y", good[:len(good)-1], good + "A", strings.ToUpper(good[:36]) + good[36:], good[:len(good)-1] + "!", strings.Repeat("ntr_", 1000)} {
 		require.Equal(t, http.StatusUnauthorized, ask(bad).status, bad)

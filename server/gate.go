@@ -96,7 +96,7 @@ func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHan
 func (g *gate) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	root := graphql.GetRootFieldContext(ctx)
 	may := mayRead
-	if root.Object == "Mutation" {
+	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Mutation { // root.Object is the field's name
 		may = signedIn
 	}
 	if err := may(ctx); err != nil && !isIntrospection(root.Field.Name) {
