@@ -235,6 +235,16 @@ func TestBadInput(t *testing.T) {
 	t.Logf("%d inputs, %d of them refused", tried, refused)
 }
 
+func TestRecordEvents_SaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	viewer, input := valid["recordEvents"](t, w)
+	for field, value := range map[string]any{"events": []any{}, "idempotencyKey": strings.Repeat("k", 256)} {
+		code, at, _ := w.refused(t, viewer, "recordEvents", input.with([]string{field}, value))
+		require.Equal(t, []string{"BAD_USER_INPUT", field}, []string{code, at})
+	}
+}
+
 func or(data json.RawMessage, fallback string) json.RawMessage {
 	if len(data) == 0 {
 		return json.RawMessage(fallback)

@@ -13,7 +13,10 @@ const maxEvents = 1000
 
 // recordEvents records all events or none. What is wrong with the input, or not the viewer's to do, is for the user; everything else is an error of the field.
 func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsInput) (*models.RecordEventsPayload, error) {
-	if len(input.Events) > maxEvents {
+	switch {
+	case len(input.Events) == 0:
+		return refusedEvents(models.Errorf(models.BadUserInput, "there are no events"), "events"), nil
+	case len(input.Events) > maxEvents:
 		return refusedEvents(models.Errorf(models.BadUserInput, "at most %d events at once; POST /ingest/events takes more", maxEvents), "events"), nil
 	}
 	key := ""
