@@ -172,7 +172,7 @@ func FormatVector(numbers []float64) (string, error) {
 		text = strconv.AppendFloat(text, short, 'g', -1, 32)
 	}
 	if float32(squares) == 0 {
-		return "", Errorf(BadUserInput, "a vector of length 0 is similar to nothing")
+		return "", Errorf(BadUserInput, "a vector whose numbers are all 0, or as good as 0, is similar to nothing")
 	}
 	text[0] = '['
 	return string(append(text, ']')), nil
