@@ -10,6 +10,6 @@ type Mutation struct {
 type Query struct {
 }
 
-// What the server pushes, over a websocket (protocol graphql-transport-ws).
+// What the server pushes, over a websocket (protocol graphql-transport-ws, or the older graphql-ws) or as an event stream (docs/live.md).
 type Subscription struct {
 }

@@ -4240,7 +4240,7 @@ type Query {
 "Where writing begins. Each field takes one ` + "`" + `input` + "`" + ` and answers a payload with ` + "`" + `userErrors` + "`" + `: what is wrong with the input, for the person who gave it."
 type Mutation
 
-"What the server pushes, over a websocket (protocol graphql-transport-ws)."
+"What the server pushes, over a websocket (protocol graphql-transport-ws, or the older graphql-ws) or as an event stream (docs/live.md)."
 type Subscription
 
 "What is wrong with a mutation's input."
