@@ -35,8 +35,8 @@ func newDevCommand(cfg *config) *cobra.Command {
 		Use:   "dev",
 		Short: "Run everything on this machine: engines, demo data, simulated agents and the server",
 		Long: `Starts the embedded PostgreSQL and ClickHouse, migrates them, fills them with demo data the first time, starts simulated agents and
-serves http://127.0.0.1:8080, where the playground signs in as a demo user. Data stays in NETRA_DATA_DIR. While it runs, other
-commands on the same data directory find its databases; a shell finds them with: . .netra/dev.env`,
+serves http://127.0.0.1:8080, where the playground signs in as a demo user. Data stays in NETRA_DATA_DIR. While it runs,
+"netra token" and "netra embeddings" with the same NETRA_DATA_DIR find its databases; all other commands do after: . .netra/dev.env`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.progress = newProgress(cmd.ErrOrStderr())
