@@ -34,7 +34,7 @@ const patience = 2 * time.Minute // a busy machine is no fault of the graph
 // operations is how many are tried for each viewer; NETRA_OPERATIONS says another number.
 func operations(t *testing.T) int {
 	t.Helper()
-	n, err := strconv.Atoi(cmp.Or(os.Getenv("NETRA_OPERATIONS"), "250"))
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("NETRA_OPERATIONS"), "100"))
 	require.NoError(t, err)
 	return n
 }
