@@ -168,7 +168,8 @@ export function createLive(options: LiveOptions): Live {
       for (const end of [...ends]) end();
       tokens.dispose();
       clearTimeout(overdue);
-      void client.dispose();
+      // An attempt that was waiting for its turn is refused, as it should be.
+      Promise.resolve(client.dispose()).catch(() => {});
       become('offline');
     },
     subscribe: (operation, handlers) => {
