@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/netra-ai/netra/internal/wait"
 )
 
 // AgentsConfig says which databases the agents write to, and how busily.
@@ -162,7 +164,7 @@ func (a *agents) again(ctx context.Context, pause func(*fiction) time.Duration, 
 		err := do(ctx, f)
 		a.postgresAway.note(ctx, err)
 		failures = counted(failures, err)
-		if !sleep(ctx, pause(f)+retryPause(failures)) {
+		if !wait.For(ctx, pause(f)+retryPause(failures)) {
 			return
 		}
 	}
@@ -196,18 +198,6 @@ func retryPause(failures int) time.Duration {
 	}
 	longest := min(200*time.Millisecond<<min(failures, 10), maxRetryPause)
 	return longest/2 + rand.N(longest/2)
-}
-
-// sleep returns false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // pause is between two questions: people do not ask at regular intervals.
@@ -331,7 +321,7 @@ func (a *agents) work(ctx context.Context, f *fiction, j job) {
 	var measured []event
 	steps := 1 + f.IntN(3)
 	for step := range steps {
-		if !sleep(ctx, time.Duration(f.about(600, 0.5))*time.Millisecond) {
+		if !wait.For(ctx, time.Duration(f.about(600, 0.5))*time.Millisecond) {
 			break
 		}
 		if step == steps-1 {
@@ -397,7 +387,7 @@ func (a *agents) insist(ctx context.Context, what string, do func(context.Contex
 		if err == nil {
 			return nil
 		}
-		if !sleep(ctx, retryPause(failures)) {
+		if !wait.For(ctx, retryPause(failures)) {
 			return ctx.Err()
 		}
 	}

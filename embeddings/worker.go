@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/netra-ai/netra/internal/wait"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/store"
 )
@@ -64,22 +65,22 @@ func (w Worker) Run(ctx context.Context) {
 
 func (w Worker) work(ctx context.Context, pause *backoff) {
 	for {
-		wait := pause.left()
-		if wait == 0 {
+		rest := pause.left()
+		if rest == 0 {
 			found, err := w.round(ctx, pause)
 			switch {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				wait = max(w.Poll, pause.left())
-				w.Log.WarnContext(ctx, "embeddings: references wait", "error", err, "retry_in", wait)
+				rest = max(w.Poll, pause.left())
+				w.Log.WarnContext(ctx, "embeddings: references wait", "error", err, "retry_in", rest)
 			case found:
 				pause.succeeded()
 			default:
-				wait = w.Poll - rand.N(w.Poll/4) // so that replicas do not look all at once
+				rest = w.Poll - rand.N(w.Poll/4) // so that replicas do not look all at once
 			}
 		}
-		if !sleep(ctx, wait) {
+		if !wait.For(ctx, rest) {
 			return
 		}
 	}
@@ -101,7 +102,7 @@ func (w Worker) watch(ctx context.Context) {
 		if waiting, err := w.Store.EmbeddingBacklog(ctx, mostCounted); err == nil {
 			w.Endpoint.metrics.backlog.Set(float64(waiting))
 		}
-		if !sleep(ctx, countEvery) {
+		if !wait.For(ctx, countEvery) {
 			return
 		}
 	}
@@ -284,19 +285,4 @@ func (b *backoff) succeeded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.next = 0
-}
-
-// sleep says whether ctx is still going on afterwards.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

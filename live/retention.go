@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/netra-ai/netra/internal/wait"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/store"
 )
@@ -36,7 +37,7 @@ func (r Retention) Run(ctx context.Context) {
 		case gone > 0:
 			pause = breath
 		}
-		if !sleep(ctx, pause) {
+		if !wait.For(ctx, pause) {
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/netra-ai/netra/internal/wait"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/store"
 )
@@ -51,7 +52,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			backoff = firstBackoff
 		}
 		h.cfg.Log.WarnContext(ctx, "live: lost the database", "error", err, "retry_in", backoff)
-		if !sleep(ctx, backoff-rand.N(backoff/2)) {
+		if !wait.For(ctx, backoff-rand.N(backoff/2)) {
 			return nil
 		}
 		backoff = min(2*backoff, lastBackoff)
@@ -112,7 +113,7 @@ func (t *tailer) follow(ctx context.Context) (reached bool, err error) {
 				return true, err
 			}
 		}
-		if !sleep(ctx, gap-time.Since(began)) {
+		if !wait.For(ctx, gap-time.Since(began)) {
 			return true, ctx.Err()
 		}
 	}
@@ -165,6 +166,9 @@ func (t *tailer) orient(ctx context.Context) error {
 	return nil
 }
 
+// fresh is SQL that is true for rows that the snapshot before did not show.
+const fresh = `(xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine
+
 // news selects the log and the snapshot that the statement runs under, with the greatest xid among the rows, and every row that it shows and the snapshot before did not: exactly the
 // rows of transactions that had not ended then. So nothing is missed or repeated in whatever order transactions commit, and one
 // that stays open costs a probe of each index. Rows of one run come in the order of their versions: a version is given
@@ -173,19 +177,19 @@ func (t *tailer) orient(ctx context.Context) error {
 const news = `
 	SELECT 0 AS stream, 0 AS seq, NULL::uuid AS id, (
 			SELECT coalesce(max(xid::text::bigint), 0)::text::xid8 FROM (
-				SELECT xid FROM run_events WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
+				SELECT xid FROM run_events WHERE ` + fresh + `
 				UNION ALL
-				SELECT xid FROM messages WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
-			) AS fresh) AS xid, 0 AS version, NULL::uuid AS thread_id, 0 AS user_id,
+				SELECT xid FROM messages WHERE ` + fresh + `
+			) AS found) AS xid, 0 AS version, NULL::uuid AS thread_id, 0 AS user_id,
 		pg_relation_filenode('public.run_events')::text AS old_status, pg_current_snapshot()::text AS new_status, now() AS at
 	UNION ALL
 	SELECT 1, seq, run_id, xid, version, thread_id, user_id, old_status, new_status, at
 	FROM run_events
-	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
+	WHERE ` + fresh + `
 	UNION ALL
 	SELECT 2, ` + store.MessageMicros + `, id, xid, 0, thread_id, user_id, NULL, NULL, NULL
 	FROM messages
-	WHERE (xid >= $1 AND xid < pg_snapshot_xmax(pg_current_snapshot()) OR xid = ANY ($2)) AND ` + store.Genuine + `
+	WHERE ` + fresh + `
 	ORDER BY stream, seq, id`
 
 // read hands out what is new.
@@ -265,19 +269,4 @@ func (t *tailer) wait(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// sleep says whether ctx is still going on afterwards.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// StreamExtension is the name under which a subscription's resolver leaves its Stream in the operation's Stats. The two sides run in
-// one goroutine: the resolver before the first event, the transport after the last.
+// StreamExtension is the name under which a subscription's resolver leaves its Stream in the operation's Stats. The two sides take
+// turns: the resolver before the first event, the transport afterwards.
 const StreamExtension = "stream"
 
 // Stream is where a subscription's events come from.

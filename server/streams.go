@@ -13,6 +13,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/google/uuid"
 
+	"github.com/netra-ai/netra/internal/wait"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
 )
@@ -400,7 +401,7 @@ func (st *Streams) Drain(ctx context.Context) error {
 	}
 	pace, began := min(window/time.Duration(len(streams)+1), drainPace), time.Now()
 	for i, s := range streams {
-		sleep(ctx, time.Until(began.Add(pace*time.Duration(i))))
+		wait.For(ctx, time.Until(began.Add(pace*time.Duration(i))))
 		go s.drain()
 	}
 	done := make(chan struct{})
@@ -420,19 +421,6 @@ func (st *Streams) Drain(ctx context.Context) error {
 		case <-time.After(farewell):
 		}
 		return ctx.Err()
-	}
-}
-
-// sleep waits for a while that may be over, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

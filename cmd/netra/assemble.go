@@ -253,13 +253,16 @@ func (c *config) embeddings() (embeddings.Config, error) {
 		return endpoint, errors.New("NETRA_EMBEDDINGS_MODEL or NETRA_EMBEDDINGS_KEY is set without NETRA_EMBEDDINGS_URL")
 	case c.EmbeddingsURL == "":
 		return endpoint, nil
-	case c.EmbeddingsModel == "" || len(c.EmbeddingsModel) > 255:
+	case !namesModel(c.EmbeddingsModel):
 		return endpoint, errors.New("NETRA_EMBEDDINGS_MODEL is not the name of a model: NETRA_EMBEDDINGS_URL needs one, of 255 bytes at most")
 	case strings.ContainsFunc(c.EmbeddingsKey, func(r rune) bool { return r < '!' || r > '~' }):
 		return endpoint, errors.New("NETRA_EMBEDDINGS_KEY has characters that no token has")
 	}
 	return endpoint, checkURL("NETRA_EMBEDDINGS_URL", c.EmbeddingsURL, "https", "http")
 }
+
+// namesModel is whether a text can be the name of a model, which the database keeps in 255 characters.
+func namesModel(s string) bool { return s != "" && len(s) <= 255 }
 
 // spoolLimit reads NETRA_SPOOL_LIMIT.
 func spoolLimit(value string) (int64, error) {

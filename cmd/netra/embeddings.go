@@ -49,7 +49,7 @@ reference's turn comes it keeps its embedding, which searches for a text compare
 for another model stop embedding references and say so in the log. Embeddings that writers gave stay.`,
 			Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				if cfg.EmbeddingsModel == "" || len(cfg.EmbeddingsModel) > 255 {
+				if !namesModel(cfg.EmbeddingsModel) {
 					return errors.New("NETRA_EMBEDDINGS_MODEL is not the name of a model")
 				}
 				return withStore(cmd.Context(), cfg, func(ctx context.Context, s *store.Store) error {
