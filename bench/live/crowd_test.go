@@ -29,7 +29,7 @@ const (
 	promisedStall = 1.2             // p99 of the others while one client is stalled, by p99 without it
 	promisedEnd   = 5 * time.Second // of a stalled client, from when it is full
 	grace         = 10 * time.Second
-	promisedBack  = 2 * time.Minute // until a herd is back, where clients, replica and engines share two busy cores
+	promisedBack  = time.Minute // until a herd is back, where clients, replica and engines share two cores
 )
 
 // member is one of many clients. It reads all the time.
