@@ -319,3 +319,16 @@ func TestSearch_CostsAsManyStatementsForManyResultsAsForOne(t *testing.T) {
 	}
 	require.Zero(t, api.loaders.Nets())
 }
+
+func TestSearch_IsNotCrowdedOutByWhatIsInTheBin(t *testing.T) {
+	t.Parallel()
+	_, owner, api := library(t)
+	_, err := owner.ExecContext(t.Context(), `
+		INSERT INTO messages (thread_id, role, content, created_at) SELECT md5('thread1deleted')::uuid, 'user', 'small budget ' || n, now() + interval '1 hour' FROM generate_series(1, 600) n;
+		INSERT INTO threads (user_id, title, status, created_at) SELECT 1, 'small budget', 'deleted', now() + interval '1 hour' FROM generate_series(1, 600) n`)
+	require.NoError(t, err)
+	for _, query := range []string{"budget", `"small budget" or "budgets of"`} {
+		answer := api.find(t, models.Viewer{UserID: 1}, searchQuery, map[string]any{"query": query, "types": []string{"THREAD", "MESSAGE"}, "first": 100})
+		require.GreaterOrEqual(t, len(answer.Data.Search.Nodes), 30, query)
+	}
+}
