@@ -358,7 +358,10 @@ func runInsert(answer *clickHouseAnswer, session *chdbSession, query *clickHouse
 }
 
 func (s *clickHouseServer) runQuery(ctx context.Context, answer *clickHouseAnswer, session *chdbSession, query *clickHouseQuery) error {
-	statements, class := session.classify(query.sql)
+	statements, class := 1, classReadOnly
+	if !isOneSelect(query.sql) {
+		statements, class = session.classify(query.sql)
+	}
 	if statements > 1 {
 		return newEngineError(codeSyntaxError, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed)")
 	}

@@ -168,6 +168,23 @@ func parseInsert(sql string) (insertStatement, bool) {
 	return insertStatement{head: sql, data: len(sql)}, true
 }
 
+// isOneSelect recognises most texts that are one SELECT without INTO OUTFILE, so that the engine need not parse them twice. Of the others it
+// says nothing.
+func isOneSelect(sql string) bool {
+	begun := false
+	for position := 0; ; {
+		token, ok := nextToken(sql, position)
+		if !ok {
+			return begun && token == sqlToken{}
+		}
+		s := sqlScanner{sql: sql}
+		if !begun && !s.is(token, "SELECT", "WITH") || token.kind == ';' || s.is(token, "INTO", "INSERT") {
+			return false
+		}
+		begun, position = true, token.end
+	}
+}
+
 // rowsStart passes over the space behind a format's name and at most one line break.
 func rowsStart(sql string, position int) int {
 	for position < len(sql) && strings.IndexByte(" \t\f", sql[position]) >= 0 {
