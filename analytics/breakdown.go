@@ -96,11 +96,11 @@ func (q splitting) SQL(in scope) (string, clickhouse.Parameters) {
 	for _, part := range cover(settle(q.values.borders, grains, in.now), grains) {
 		if part.grain.size > 0 {
 			parts = append(parts, in.from(part.grain.table, "unit, "+q.label(part.grain)+" AS label, event_count, total_value, min_value, max_value",
-				times.within(part)+q.values.chosen("metric_name", "unit", "")))
+				times.within(part)+q.values.chosen("")))
 		} else {
-			parts = append(parts, in.from(part.grain.table, "metric.unit AS unit, "+q.label(part.grain)+" AS label, toUInt64(1) AS event_count,"+
-				" metric.value AS total_value, metric.value AS min_value, metric.value AS max_value",
-				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit", "")))
+			parts = append(parts, in.from(part.grain.table, "unit, "+q.label(part.grain)+" AS label, toUInt64(1) AS event_count,"+
+				" value AS total_value, value AS min_value, value AS max_value",
+				isMetric+" AND "+times.within(part)+q.values.chosen("")))
 		}
 	}
 	return "SELECT tenant, subject, label.1 AS dimension, unit, place, any(label.2), sum(count), sum(total), min(smallest), max(largest) FROM (" +

@@ -23,8 +23,8 @@ const (
 		" least(row_number() OVER (PARTITION BY tenant, subject, label.1, unit ORDER BY total DESC, label.2), {top:UInt64} + 1) AS place FROM (" +
 		"SELECT tenant, subject, unit, label, sum(event_count) AS count, sum(total_value) AS total, min(min_value) AS smallest, max(max_value) AS largest FROM ("
 	rankedLabelsEnd = ") GROUP BY tenant, subject, unit, label)) GROUP BY tenant, subject, dimension, unit, place ORDER BY tenant, subject, dimension, unit, place"
-	labelsOfEvents  = ", metric.unit AS unit, (toUInt16(0), dimensions[{by:Array(String)}[1]]) AS label, toUInt64(1) AS event_count," +
-		" metric.value AS total_value, metric.value AS min_value, metric.value AS max_value FROM workload_events ARRAY JOIN metrics AS metric WHERE "
+	labelsOfEvents  = ", unit, (toUInt16(0), dimensions[{by:Array(String)}[1]]) AS label, toUInt64(1) AS event_count," +
+		" value AS total_value, value AS min_value, value AS max_value FROM workload_events ARRAY JOIN metrics.name AS metric_name, metrics.value AS value, metrics.unit AS unit WHERE "
 )
 
 func TestBreakdownSQL(t *testing.T) {
@@ -33,7 +33,6 @@ func TestBreakdownSQL(t *testing.T) {
 	ctx := models.WithViewer(t.Context(), models.System)
 	start := recent()
 	span := models.TimeRange{From: start.Add(time.Minute), To: start.Add(2 * time.Hour)}
-	at := func(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 	t.Run("reads whole hours where they know the dimension", func(t *testing.T) {
 		t.Parallel()
@@ -44,14 +43,14 @@ func TestBreakdownSQL(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, rankedLabels+
 			"SELECT user_id AS tenant, '' AS subject, unit, (toUInt16(0), toString(model)) AS label, event_count, total_value, min_value, max_value FROM metric_dimensions"+
-			" WHERE user_id IN {users:Array(UInt32)} AND hour >= fromUnixTimestamp({t4:Int64}) AND hour < fromUnixTimestamp({t5:Int64})"+
+			" WHERE user_id IN {users:Array(UInt32)} AND hour >= {t4:DateTime('UTC')} AND hour < {t5:DateTime('UTC')}"+
 			" AND metric_name IN {names:Array(String)} AND unit IN {units:Array(String)} UNION ALL "+
-			"SELECT user_id AS tenant, '' AS subject"+labelsOfEvents+"user_id IN {users:Array(UInt32)} AND event_type = 'metric' AND isFinite(metric.value)"+
-			" AND timestamp >= fromUnixTimestamp64Milli({t6:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t7:Int64}, 'UTC')"+
-			" AND metric.name IN {names:Array(String)} AND metric.unit IN {units:Array(String)}"+rankedLabelsEnd, text)
+			"SELECT user_id AS tenant, '' AS subject"+labelsOfEvents+"user_id IN {users:Array(UInt32)} AND event_type = 'metric' AND isFinite(value)"+
+			" AND timestamp >= {t6:DateTime64(3, 'UTC')} AND timestamp < {t7:DateTime64(3, 'UTC')}"+
+			" AND metric_name IN {names:Array(String)} AND unit IN {units:Array(String)}"+rankedLabelsEnd, text)
 		require.Equal(t, map[string]string{
 			"names": "['cost_usd']", "units": "['USD']", "by": "['model']", "top": "3",
-			"t4": strconv.FormatInt(start.Add(time.Hour).Unix(), 10), "t5": strconv.FormatInt(span.To.Unix(), 10), "t6": at(span.From), "t7": at(start.Add(time.Hour)),
+			"t4": secondsOf(start.Add(time.Hour)), "t5": secondsOf(span.To), "t6": momentOf(span.From), "t7": momentOf(start.Add(time.Hour)),
 		}, map[string]string(parameters))
 	})
 	for name, test := range map[string]struct {
@@ -69,9 +68,9 @@ func TestBreakdownSQL(t *testing.T) {
 			require.NoError(t, err)
 			text, parameters, err := a.SQL(ctx, question, test.subject)
 			require.NoError(t, err)
-			require.Equal(t, rankedLabels+test.subjects+" AND event_type = 'metric' AND isFinite(metric.value)"+
-				" AND timestamp >= fromUnixTimestamp64Milli({t3:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t4:Int64}, 'UTC')"+
-				" AND metric.name IN {names:Array(String)}"+rankedLabelsEnd, text)
+			require.Equal(t, rankedLabels+test.subjects+" AND event_type = 'metric' AND isFinite(value)"+
+				" AND timestamp >= {t3:DateTime64(3, 'UTC')} AND timestamp < {t4:DateTime64(3, 'UTC')}"+
+				" AND metric_name IN {names:Array(String)}"+rankedLabelsEnd, text)
 			require.Equal(t, "['"+strings.ReplaceAll(test.by, "'", `\'`)+"']", parameters["by"])
 			require.Equal(t, "10", parameters["top"])
 		})
@@ -270,10 +269,10 @@ func TestTopWorkloadsSQL(t *testing.T) {
 	require.Equal(t, "SELECT tenant, subject, metric_name, unit, sum(count) OVER (PARTITION BY tenant, subject, metric_name, unit), user_id, workload_id FROM ("+
 		"SELECT tenant, subject, metric_name, unit, user_id, workload_id, sum(event_count) AS count, sum(total_value) AS total FROM ("+
 		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, metric_name, unit, event_count, total_value FROM aggregated_metrics"+
-		" WHERE 1 AND hour >= fromUnixTimestamp({t1:Int64}) AND hour < fromUnixTimestamp({t2:Int64}) AND metric_name IN {names:Array(String)} UNION ALL "+
-		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, metric.name AS metric_name, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value"+
-		" FROM workload_events ARRAY JOIN metrics AS metric WHERE 1 AND event_type = 'metric' AND isFinite(metric.value)"+
-		" AND timestamp >= fromUnixTimestamp64Milli({t3:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t4:Int64}, 'UTC')"+
-		" AND metric.name IN {names:Array(String)}) GROUP BY tenant, subject, metric_name, unit, user_id, workload_id"+
+		" WHERE 1 AND hour >= {t1:DateTime('UTC')} AND hour < {t2:DateTime('UTC')} AND metric_name IN {names:Array(String)} UNION ALL "+
+		"SELECT toUInt32(0) AS tenant, '' AS subject, user_id, workload_id, metric_name, unit, toUInt64(1) AS event_count, value AS total_value"+
+		" FROM workload_events ARRAY JOIN metrics.name AS metric_name, metrics.value AS value, metrics.unit AS unit WHERE 1 AND event_type = 'metric' AND isFinite(value)"+
+		" AND timestamp >= {t3:DateTime64(3, 'UTC')} AND timestamp < {t4:DateTime64(3, 'UTC')}"+
+		" AND metric_name IN {names:Array(String)}) GROUP BY tenant, subject, metric_name, unit, user_id, workload_id"+
 		") ORDER BY tenant, subject, metric_name, unit, total DESC, user_id, workload_id LIMIT 10 BY tenant, subject, metric_name, unit", text)
 }

@@ -128,11 +128,11 @@ type times struct{ parameters clickhouse.Parameters }
 func (t times) moment(g grain, at int64) string {
 	name := "t" + strconv.Itoa(len(t.parameters))
 	if g.size == 0 {
-		t.parameters[name] = strconv.FormatInt(at, 10)
-		return "fromUnixTimestamp64Milli({" + name + ":Int64}, 'UTC')"
+		t.parameters[name] = time.UnixMilli(at).UTC().Format("2006-01-02 15:04:05.000")
+		return "{" + name + ":DateTime64(3, 'UTC')}"
 	}
-	t.parameters[name] = strconv.FormatInt(at/1000, 10)
-	return "fromUnixTimestamp({" + name + ":Int64})"
+	t.parameters[name] = time.UnixMilli(at).UTC().Format(time.DateTime)
+	return "{" + name + ":DateTime('UTC')}"
 }
 
 // within is the condition for a part's rows.

@@ -44,8 +44,8 @@ func NewHistogram(metric string, unit *string, span models.TimeRange, buckets *i
 
 // binOfValue is the expression that the migrations of metric_bins describe.
 const binOfValue = "toInt16(multiIf(" +
-	"metric.value > 0, 10000 + least(greatest(floor(log(metric.value) / log(1.02)), -9999), 22767), " +
-	"metric.value < 0, -10000 - least(greatest(ceil(log(-metric.value) / log(1.02)), -9999), 22767), 0))"
+	"value > 0, 10000 + least(greatest(floor(log(value) / log(1.02)), -9999), 22767), " +
+	"value < 0, -10000 - least(greatest(ceil(log(-value) / log(1.02)), -9999), 22767), 0))"
 
 // binning puts histograms over one range together.
 type binning struct{ values values }
@@ -60,10 +60,10 @@ func (q binning) SQL(in scope) (string, clickhouse.Parameters) {
 	var parts []string
 	for _, part := range cover(settle(q.values.borders, grains, in.now), grains) {
 		if part.grain.size > 0 {
-			parts = append(parts, in.from(part.grain.table, "metric_name, unit, bin, event_count", times.within(part)+q.values.chosen("metric_name", "unit", "")))
+			parts = append(parts, in.from(part.grain.table, "metric_name, unit, bin, event_count", times.within(part)+q.values.chosen("")))
 		} else {
-			parts = append(parts, in.from(part.grain.table, "metric.name AS metric_name, metric.unit AS unit, "+binOfValue+" AS bin, toUInt64(1) AS event_count",
-				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit", "")))
+			parts = append(parts, in.from(part.grain.table, "metric_name, unit, "+binOfValue+" AS bin, toUInt64(1) AS event_count",
+				isMetric+" AND "+times.within(part)+q.values.chosen("")))
 		}
 	}
 	return "SELECT tenant, subject, metric_name, unit, bin, sum(event_count) FROM (" + strings.Join(parts, " UNION ALL ") +

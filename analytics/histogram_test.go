@@ -18,23 +18,23 @@ func TestHistogramSQL(t *testing.T) {
 	ctx := models.WithViewer(t.Context(), models.System)
 	question, err := analytics.NewHistogram("latency_ms", nil, span(lately, lately.Add(90*time.Minute)), nil)
 	require.NoError(t, err)
-	const values = "metric.name AS metric_name, metric.unit AS unit, toInt16(multiIf(metric.value > 0, 10000 + least(greatest(floor(log(metric.value) / log(1.02)), -9999), 22767)," +
-		" metric.value < 0, -10000 - least(greatest(ceil(log(-metric.value) / log(1.02)), -9999), 22767), 0)) AS bin, toUInt64(1) AS event_count FROM workload_events ARRAY JOIN metrics AS metric"
-	const condition = " AND event_type = 'metric' AND isFinite(metric.value) AND timestamp >= fromUnixTimestamp64Milli("
-	const grouped = " AND metric.name IN {names:Array(String)}) GROUP BY tenant, subject, metric_name, unit, bin ORDER BY tenant, subject, metric_name, unit, bin"
+	const values = "metric_name, unit, toInt16(multiIf(value > 0, 10000 + least(greatest(floor(log(value) / log(1.02)), -9999), 22767)," +
+		" value < 0, -10000 - least(greatest(ceil(log(-value) / log(1.02)), -9999), 22767), 0)) AS bin, toUInt64(1) AS event_count FROM workload_events ARRAY JOIN metrics.name AS metric_name, metrics.value AS value, metrics.unit AS unit"
+	const condition = " AND event_type = 'metric' AND isFinite(value) AND timestamp >= "
+	const grouped = " AND metric_name IN {names:Array(String)}) GROUP BY tenant, subject, metric_name, unit, bin ORDER BY tenant, subject, metric_name, unit, bin"
 
 	text, _, err := a.SQL(ctx, question, platform)
 	require.NoError(t, err)
 	require.Equal(t, "SELECT tenant, subject, metric_name, unit, bin, sum(event_count) FROM ("+
 		"SELECT user_id AS tenant, '' AS subject, metric_name, unit, bin, event_count FROM metric_bins WHERE user_id IN {users:Array(UInt32)}"+
-		" AND hour >= fromUnixTimestamp({t1:Int64}) AND hour < fromUnixTimestamp({t2:Int64}) AND metric_name IN {names:Array(String)}"+
-		" UNION ALL SELECT toUInt32(0) AS tenant, '' AS subject, "+values+" WHERE 1"+condition+"{t3:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t4:Int64}, 'UTC')"+grouped, text)
+		" AND hour >= {t1:DateTime('UTC')} AND hour < {t2:DateTime('UTC')} AND metric_name IN {names:Array(String)}"+
+		" UNION ALL SELECT toUInt32(0) AS tenant, '' AS subject, "+values+" WHERE 1"+condition+"{t3:DateTime64(3, 'UTC')} AND timestamp < {t4:DateTime64(3, 'UTC')}"+grouped, text)
 
 	text, _, err = a.SQL(ctx, question, models.Subject{Kind: models.SubjectWorkload, UserID: 1, ID: "w"})
 	require.NoError(t, err)
 	require.Equal(t, "SELECT tenant, subject, metric_name, unit, bin, sum(event_count) FROM ("+
 		"SELECT user_id AS tenant, workload_id AS subject, "+values+" WHERE user_id IN {users:Array(UInt32)} AND workload_id IN {ids:Array(String)}"+
-		condition+"{t1:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t2:Int64}, 'UTC')"+grouped, text)
+		condition+"{t1:DateTime64(3, 'UTC')} AND timestamp < {t2:DateTime64(3, 'UTC')}"+grouped, text)
 }
 
 func TestNewHistogramRefuses(t *testing.T) {

@@ -28,7 +28,8 @@ func open(t testing.TB, url string) *analytics.Analytics {
 
 func span(from, to time.Time) models.TimeRange { return models.TimeRange{From: from, To: to} }
 
-func secondsOf(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+func secondsOf(t time.Time) string { return t.UTC().Format(time.DateTime) }
+func momentOf(t time.Time) string  { return t.UTC().Format("2006-01-02 15:04:05.000") }
 func millisOf(t time.Time) string  { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 func TestMetricsSQL(t *testing.T) {
@@ -37,7 +38,7 @@ func TestMetricsSQL(t *testing.T) {
 	ctx := models.WithViewer(t.Context(), models.System)
 	const tenants = " WHERE user_id IN {users:Array(UInt32)} AND "
 	const sums = "SELECT tenant, subject, metric_name, unit, toUInt64(1) AS number, sum(event_count), sum(total_value), min(min_value), max(max_value)"
-	const grouped = ") GROUP BY tenant, subject, metric_name, unit, step ORDER BY tenant, subject, metric_name, unit, number"
+	const grouped = ") GROUP BY tenant, subject, metric_name, unit ORDER BY tenant, subject, metric_name, unit, number"
 
 	t.Run("reads days, quarters and the events at the ends", func(t *testing.T) {
 		t.Parallel()
@@ -48,24 +49,23 @@ func TestMetricsSQL(t *testing.T) {
 		require.NoError(t, err)
 		const named = " AND metric_name IN {names:Array(String)}"
 		require.Equal(t, sums+", quantilesTDigestMerge(0.5, 0.9, 0.95, 0.99)(value_quantiles) FROM ("+
-			"SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles, 0 AS step FROM metrics_1d"+
-			tenants+"day >= fromUnixTimestamp({t1:Int64}) AND day < fromUnixTimestamp({t2:Int64})"+named+
-			" UNION ALL SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles, 0 AS step FROM metrics_15m"+
-			tenants+"(quarter >= fromUnixTimestamp({t3:Int64}) AND quarter < fromUnixTimestamp({t4:Int64}) OR quarter >= fromUnixTimestamp({t5:Int64}) AND quarter < fromUnixTimestamp({t6:Int64}))"+named+
-			" UNION ALL SELECT tenant, subject, metric_name, unit, count() AS event_count, sum(value) AS total_value, min(value) AS min_value, max(value) AS max_value,"+
-			" quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(value) AS value_quantiles, step FROM ("+
-			"SELECT user_id AS tenant, '' AS subject, metric.name AS metric_name, metric.unit AS unit, metric.value AS value, 0 AS step FROM workload_events ARRAY JOIN metrics AS metric"+
-			tenants+"event_type = 'metric' AND isFinite(metric.value) AND"+
-			" (timestamp >= fromUnixTimestamp64Milli({t7:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t8:Int64}, 'UTC')"+
-			" OR timestamp >= fromUnixTimestamp64Milli({t9:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Milli({t10:Int64}, 'UTC'))"+
-			" AND metric.name IN {names:Array(String)}) GROUP BY tenant, subject, metric_name, unit, step"+grouped, text)
+			"SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles FROM metrics_1d"+
+			tenants+"day >= {t1:DateTime('UTC')} AND day < {t2:DateTime('UTC')}"+named+
+			" UNION ALL SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles FROM metrics_15m"+
+			tenants+"(quarter >= {t3:DateTime('UTC')} AND quarter < {t4:DateTime('UTC')} OR quarter >= {t5:DateTime('UTC')} AND quarter < {t6:DateTime('UTC')})"+named+
+			" UNION ALL SELECT user_id AS tenant, '' AS subject, metric_name, unit, count() AS event_count, sum(value) AS total_value, min(value) AS min_value, max(value) AS max_value,"+
+			" quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(value) AS value_quantiles FROM workload_events ARRAY JOIN metrics.name AS metric_name, metrics.value AS value, metrics.unit AS unit"+
+			tenants+"event_type = 'metric' AND isFinite(value) AND"+
+			" (timestamp >= {t7:DateTime64(3, 'UTC')} AND timestamp < {t8:DateTime64(3, 'UTC')}"+
+			" OR timestamp >= {t9:DateTime64(3, 'UTC')} AND timestamp < {t10:DateTime64(3, 'UTC')})"+
+			" AND metric_name IN {names:Array(String)} GROUP BY tenant, subject, metric_name, unit"+grouped, text)
 		require.Equal(t, clickhouse.Parameters{
 			"names": `['\\','la\'tency']`,
 			"t1":    secondsOf(lately.Add(day)), "t2": secondsOf(lately.Add(3 * day)),
 			"t3": secondsOf(lately.Add(day - 15*time.Minute)), "t4": secondsOf(lately.Add(day)),
 			"t5": secondsOf(lately.Add(3 * day)), "t6": secondsOf(lately.Add(3*day + 15*time.Minute)),
-			"t7": millisOf(from), "t8": millisOf(lately.Add(day - 15*time.Minute)),
-			"t9": millisOf(lately.Add(3*day + 15*time.Minute)), "t10": millisOf(to),
+			"t7": momentOf(from), "t8": momentOf(lately.Add(day - 15*time.Minute)),
+			"t9": momentOf(lately.Add(3*day + 15*time.Minute)), "t10": momentOf(to),
 		}, parameters)
 	})
 	t.Run("reads no sketches unless asked, and hours of workloads", func(t *testing.T) {
@@ -74,8 +74,8 @@ func TestMetricsSQL(t *testing.T) {
 		require.NoError(t, err)
 		text, _, err := a.SQL(ctx, question, models.Subject{Kind: models.SubjectWorkload, UserID: 1, ID: "w"})
 		require.NoError(t, err)
-		require.Equal(t, sums+" FROM (SELECT user_id AS tenant, workload_id AS subject, metric_name, unit, event_count, total_value, min_value, max_value, 0 AS step FROM aggregated_metrics"+
-			tenants+"workload_id IN {ids:Array(String)} AND hour >= fromUnixTimestamp({t0:Int64}) AND hour < fromUnixTimestamp({t1:Int64})"+grouped, text)
+		require.Equal(t, sums+" FROM (SELECT user_id AS tenant, workload_id AS subject, metric_name, unit, event_count, total_value, min_value, max_value FROM aggregated_metrics"+
+			tenants+"workload_id IN {ids:Array(String)} AND hour >= {t0:DateTime('UTC')} AND hour < {t1:DateTime('UTC')}"+grouped, text)
 	})
 	t.Run("reads what was before in the same selects", func(t *testing.T) {
 		t.Parallel()
@@ -84,7 +84,7 @@ func TestMetricsSQL(t *testing.T) {
 		text, parameters, err := a.SQL(ctx, question, alice)
 		require.NoError(t, err)
 		require.Contains(t, text, "roundDown(toInt64(toUnixTimestamp(day)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_1d"+tenants+
-			"day >= fromUnixTimestamp({t1:Int64}) AND day < fromUnixTimestamp({t2:Int64})) GROUP BY")
+			"day >= {t1:DateTime('UTC')} AND day < {t2:DateTime('UTC')}) GROUP BY")
 		require.Contains(t, text, "indexOf({borders:Array(Int64)}, step) AS number")
 		require.Equal(t, "["+millisOf(lately.Add(-day))+","+millisOf(lately)+","+millisOf(lately.Add(day))+"]", parameters["borders"])
 	})

@@ -120,7 +120,7 @@ type table struct {
 
 var (
 	workloadEvents    = table{name: "workload_events", thread: "dimensions['thread_id']"}
-	metricValues      = table{name: "workload_events", thread: "dimensions['thread_id']", unfold: " ARRAY JOIN metrics AS metric"} // a row for each value
+	metricValues      = table{name: "workload_events", thread: "dimensions['thread_id']", unfold: unfoldMetrics} // a row for each value
 	aggregatedMetrics = table{name: "aggregated_metrics", thread: "thread_id"}
 	metricsByQuarter  = table{name: "metrics_15m", everyone: true}
 	metricsByDay      = table{name: "metrics_1d", everyone: true}
@@ -128,6 +128,9 @@ var (
 	metricDimensions  = table{name: "metric_dimensions", everyone: true}
 	userActivity      = table{name: "user_activity"}
 )
+
+// unfoldMetrics names the parts of a value as the aggregates name theirs. Unfolded as one column, they would have to be put together and taken apart again.
+const unfoldMetrics = " ARRAY JOIN metrics.name AS metric_name, metrics.value AS value, metrics.unit AS unit"
 
 // source is one way in which rows of a table belong to the scope: whose they are, and which they are.
 type source struct{ user, id, where string }

@@ -102,10 +102,10 @@ func TestSeriesSQL(t *testing.T) {
 		const columns = "SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, roundDown(toInt64(toUnixTimestamp("
 		require.Equal(t, "SELECT tenant, subject, metric_name, unit, indexOf({borders:Array(Int64)}, step) AS number, sum(event_count), sum(total_value), min(min_value), max(max_value)"+
 			" FROM ("+columns+"day)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_1d WHERE user_id IN {users:Array(UInt32)} AND"+
-			" (day >= fromUnixTimestamp({t3:Int64}) AND day < fromUnixTimestamp({t4:Int64}) OR day >= fromUnixTimestamp({t5:Int64}) AND day < fromUnixTimestamp({t6:Int64}))"+chosen+
+			" (day >= {t3:DateTime('UTC')} AND day < {t4:DateTime('UTC')} OR day >= {t5:DateTime('UTC')} AND day < {t6:DateTime('UTC')})"+chosen+
 			" UNION ALL "+columns+"quarter)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_15m WHERE user_id IN {users:Array(UInt32)} AND"+
-			" (quarter >= fromUnixTimestamp({t7:Int64}) AND quarter < fromUnixTimestamp({t8:Int64}) OR quarter >= fromUnixTimestamp({t9:Int64}) AND quarter < fromUnixTimestamp({t10:Int64})"+
-			" OR quarter >= fromUnixTimestamp({t11:Int64}) AND quarter < fromUnixTimestamp({t12:Int64}))"+chosen+
+			" (quarter >= {t7:DateTime('UTC')} AND quarter < {t8:DateTime('UTC')} OR quarter >= {t9:DateTime('UTC')} AND quarter < {t10:DateTime('UTC')}"+
+			" OR quarter >= {t11:DateTime('UTC')} AND quarter < {t12:DateTime('UTC')})"+chosen+
 			") GROUP BY tenant, subject, metric_name, unit, step ORDER BY tenant, subject, metric_name, unit, number", text)
 		utc := first.Truncate(day)
 		require.Equal(t, clickhouse.Parameters{
@@ -125,13 +125,13 @@ func TestSeriesSQL(t *testing.T) {
 		text, _, err := a.SQL(ctx, question, models.Subject{Kind: models.SubjectThread, UserID: 1, ID: thread.String()}, models.Subject{Kind: models.SubjectThread, UserID: 2, ID: uuid.UUID{15: 3}.String()})
 		require.NoError(t, err)
 		const owner = "transform(workload_id, runs, threads, '')"
-		const columns = " AS subject, metric_name, unit, event_count, total_value, min_value, max_value, 0 AS step FROM aggregated_metrics WHERE user_id IN {users:Array(UInt32)} AND "
-		const rest = "} AND hour >= fromUnixTimestamp({t1:Int64}) AND hour < fromUnixTimestamp({t2:Int64}) AND metric_name IN {names:Array(String)}"
+		const columns = " AS subject, metric_name, unit, event_count, total_value, min_value, max_value FROM aggregated_metrics WHERE user_id IN {users:Array(UInt32)} AND "
+		const rest = "} AND hour >= {t1:DateTime('UTC')} AND hour < {t2:DateTime('UTC')} AND metric_name IN {names:Array(String)}"
 		require.Equal(t, "WITH ['"+run.String()+"'] AS runs, ['"+thread.String()+"'] AS threads"+
 			" SELECT tenant, subject, metric_name, unit, toUInt64(1) AS number, sum(event_count), sum(total_value), min(min_value), max(max_value) FROM ("+
 			"SELECT user_id AS tenant, "+owner+columns+"workload_id IN runs AND (user_id, "+owner+") IN {keys:Array(Tuple(UInt32, String))"+rest+
 			" UNION ALL SELECT user_id AS tenant, thread_id"+columns+"thread_id IN {ids:Array(String)} AND "+owner+" != thread_id AND (user_id, thread_id) IN {keys:Array(Tuple(UInt32, String))"+rest+
-			") GROUP BY tenant, subject, metric_name, unit, step ORDER BY tenant, subject, metric_name, unit, number", text)
+			") GROUP BY tenant, subject, metric_name, unit ORDER BY tenant, subject, metric_name, unit, number", text)
 	})
 }
 

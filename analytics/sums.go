@@ -74,14 +74,14 @@ func union(a, b []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
-// chosen is the condition on metrics, by the columns that hold their names and units.
-func (v values) chosen(name, unit, suffix string) string {
+// chosen is the condition on metrics.
+func (v values) chosen(suffix string) string {
 	condition := ""
 	if v.names != nil {
-		condition += " AND " + name + " IN {names" + suffix + ":Array(String)}"
+		condition += " AND metric_name IN {names" + suffix + ":Array(String)}"
 	}
 	if v.units != nil {
-		condition += " AND " + unit + " IN {units" + suffix + ":Array(String)}"
+		condition += " AND unit IN {units" + suffix + ":Array(String)}"
 	}
 	return condition
 }
@@ -148,17 +148,17 @@ func (q summing) SQL(in scope) (string, clickhouse.Parameters) {
 			maps.Copy(times.parameters, period.parameters(borders[i], q.suffix(i)))
 		}
 	}
+	keys := "tenant, subject, metric_name, unit"
+	if !q.oneStep() {
+		keys += ", step"
+	}
 	var parts []string
 	for _, grain := range in.summed() {
-		name, unit := "metric_name", "unit"
-		if grain.size == 0 {
-			name, unit = "metric.name", "metric.unit"
-		}
 		var wanted, steps []string
 		for i, period := range q.periods {
 			for _, part := range covers[i] {
 				if part.grain == grain {
-					wanted = append(wanted, times.within(part)+period.chosen(name, unit, q.suffix(i)))
+					wanted = append(wanted, times.within(part)+period.chosen(q.suffix(i)))
 					steps = append(steps, q.step(i, grain))
 				}
 			}
@@ -174,18 +174,18 @@ func (q summing) SQL(in scope) (string, clickhouse.Parameters) {
 			}
 			step = "arrayJoin(arrayConcat(" + strings.Join(steps, ", ") + "))"
 		}
-		step = ", " + step + " AS step"
+		if step != "" {
+			step = ", " + step + " AS step"
+		}
 		if grain.size > 0 {
 			parts = append(parts, in.from(grain.table, "metric_name, unit, event_count, total_value, min_value, max_value"+state+step, where))
 			continue
 		}
-		parts = append(parts, "SELECT tenant, subject, metric_name, unit, count() AS event_count, sum(value) AS total_value, min(value) AS min_value, max(value) AS max_value"+
-			sketched+", step FROM ("+
-			in.from(grain.table, "metric.name AS metric_name, metric.unit AS unit, metric.value AS value"+step, isMetric+" AND "+where)+
-			") GROUP BY tenant, subject, metric_name, unit, step")
+		parts = append(parts, in.from(grain.table, "metric_name, unit, count() AS event_count, sum(value) AS total_value, min(value) AS min_value, max(value) AS max_value"+sketched+step,
+			isMetric+" AND "+where+" GROUP BY "+keys))
 	}
 	return "SELECT tenant, subject, metric_name, unit, " + q.number() + " AS number, sum(event_count), sum(total_value), min(min_value), max(max_value)" + result +
-		" FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY tenant, subject, metric_name, unit, step ORDER BY tenant, subject, metric_name, unit, number", times.parameters
+		" FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY " + keys + " ORDER BY tenant, subject, metric_name, unit, number", times.parameters
 }
 
 // oneStep says that there is no step to tell from another.
@@ -199,12 +199,12 @@ func (q summing) suffix(period int) string {
 	return "_" + strconv.Itoa(period)
 }
 
-// step is the expression for the border at which a row's step begins, after the period's number where there are several.
+// step is the expression for the border at which a row's step begins, after the period's number where there are several; empty where there is one step.
 func (q summing) step(period int, grain grain) string {
 	parameter := "{borders" + q.suffix(period) + ":Array(Int64)}"
 	switch {
 	case q.oneStep():
-		return "0"
+		return ""
 	case len(q.periods) == 1:
 		return grain.step(parameter)
 	}
@@ -230,7 +230,7 @@ func (q summing) number() string {
 const quantiles = "(0.5, 0.9, 0.95, 0.99)"
 
 // isMetric is which values of events the aggregates know.
-const isMetric = "event_type = 'metric' AND isFinite(metric.value)"
+const isMetric = "event_type = 'metric' AND isFinite(value)"
 
 // Sums are what a subject's metrics add up to, by metric, unit and step.
 type Sums []sum

@@ -175,10 +175,10 @@ func (q ranking) SQL(in scope) (string, clickhouse.Parameters) {
 	for _, part := range cover(settle(q.values.borders, summedByWorkload, in.now), summedByWorkload) {
 		if part.grain.size > 0 {
 			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric_name, unit, event_count, total_value",
-				times.within(part)+q.values.chosen("metric_name", "unit", "")))
+				times.within(part)+q.values.chosen("")))
 		} else {
-			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric.name AS metric_name, metric.unit AS unit, toUInt64(1) AS event_count, metric.value AS total_value",
-				isMetric+" AND "+times.within(part)+q.values.chosen("metric.name", "metric.unit", "")))
+			parts = append(parts, in.from(part.grain.table, "user_id, workload_id, metric_name, unit, toUInt64(1) AS event_count, value AS total_value",
+				isMetric+" AND "+times.within(part)+q.values.chosen("")))
 		}
 	}
 	return "SELECT tenant, subject, metric_name, unit, sum(count) OVER (PARTITION BY tenant, subject, metric_name, unit), user_id, workload_id FROM (" +
