@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +98,30 @@ func TestAPIKeys_SignTheirBearerInUntilTheyAreRevoked(t *testing.T) {
 	require.Equal(t, "NOT_FOUND", code)
 	code, field, _ := w.refused(t, alice, "createApiKey", object{"name": "x", "permissions": []string{"READ"}, "expiresAt": "2020-01-01T00:00:00Z"})
 	require.Equal(t, []string{"BAD_USER_INPUT", "expiresAt"}, []string{code, field})
+}
+
+func TestAPIKeys_AreNeverMoreThanAllowed(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	_, err := w.owner.ExecContext(t.Context(), "INSERT INTO api_keys (user_id, name, key_hash) SELECT 1, 'x', md5(n::text) FROM generate_series(1, 95) AS n")
+	require.NoError(t, err)
+	var made, full atomic.Int32
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			got := w.ask(t.Context(), alice, `mutation { createApiKey(input: {name: "x", permissions: [READ]}) { token userErrors { code } } }`, nil)
+			switch string(got.Data) {
+			case `{"createApiKey":{"token":null,"userErrors":[{"code":"CONFLICT"}]}}`:
+				full.Add(1)
+			default:
+				made.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 5, made.Load())
+	require.EqualValues(t, 45, full.Load())
+	require.Equal(t, []string{"100"}, w.lines(t, "SELECT count(*) FROM api_keys WHERE user_id = 1 AND is_active"))
 }
 
 func TestSupplyItems_AreTheirUsersOrTheSystems(t *testing.T) {

@@ -13,8 +13,12 @@ func (t *Tx) APIKeys(ctx context.Context, ids []uuid.UUID) ([]*models.APIKey, er
 	return rowsOf[*models.APIKey](ctx, t, "SELECT "+apiKeys.all()+" FROM api_keys WHERE id = ANY($1::uuid[])", ids)
 }
 
-// CountUsableAPIKeys is how many keys of a user are good now.
+// CountUsableAPIKeys is how many keys of a user are good now. It locks the user until the transaction ends, so that of those who count to add one key more each
+// sees what the one before has added.
 func (t *Tx) CountUsableAPIKeys(ctx context.Context, userID int) (n int, err error) {
+	if err := t.exec(ctx, "SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", userID); err != nil {
+		return 0, err
+	}
 	err = t.tx.QueryRowContext(ctx, "SELECT count(*) FROM api_keys WHERE user_id = $1 AND is_active AND (expires_at IS NULL OR expires_at > now())", userID).Scan(&n)
 	return n, translate(ctx, err)
 }
