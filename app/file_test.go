@@ -54,6 +54,11 @@ type depot struct {
 
 func openDepot(t *testing.T, change ...func(*app.FilesConfig)) *depot {
 	t.Helper()
+	return openDepotWithin(t, server.Limits{}, change...)
+}
+
+func openDepotWithin(t *testing.T, limits server.Limits, change ...func(*app.FilesConfig)) *depot {
+	t.Helper()
 	db := testdb.New(t)
 	d := &depot{dir: t.TempDir(), owner: db.Owner(t)}
 	_, err := d.owner.ExecContext(t.Context(), `INSERT INTO users (id, email, is_superuser) VALUES
@@ -76,7 +81,7 @@ func openDepot(t *testing.T, change ...func(*app.FilesConfig)) *depot {
 	collecting.Go(func() { d.files.Collect(ctx) })
 	edge, err := server.New(server.Config{
 		Resolvers:    &resolvers.Resolver{Store: s, App: app.New(s, d.files), Files: d.files, Loaders: new(loaders.Loaders)},
-		Authenticate: s.Viewer, AuthenticateKey: s.ViewerByKey, Standing: s.Standing, Files: d.files, Secret: depotSecret, AllowedOrigins: []string{"https://app.example.com"},
+		Authenticate: s.Viewer, AuthenticateKey: s.ViewerByKey, Standing: s.Standing, Files: d.files, Secret: depotSecret, AllowedOrigins: []string{"https://app.example.com"}, Limits: limits,
 	})
 	require.NoError(t, err)
 	listener := httptest.NewServer(edge.Handler())

@@ -35,6 +35,10 @@ type Limits struct {
 	Errors      int           // errors in one answer; 20
 	Events      int64         // bytes of a request's workload events, decompressed; 256 MiB
 	Timeout     time.Duration // for a query over HTTP; 30 s
+
+	Uploads   int           // requests that bring files, at a time; 32
+	Downloads int           // files that are given, at a time; 128. Of both a user alone may have two thirds, and fewer beside others
+	Stall     time.Duration // without a byte of a file, until its connection is cut; 30 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -54,6 +58,9 @@ func (l Limits) withDefaults() Limits {
 		Errors:      cmp.Or(l.Errors, 20),
 		Events:      cmp.Or(l.Events, 256<<20),
 		Timeout:     cmp.Or(l.Timeout, 30*time.Second),
+		Uploads:     cmp.Or(l.Uploads, 32),
+		Downloads:   cmp.Or(l.Downloads, 128),
+		Stall:       cmp.Or(l.Stall, 30*time.Second),
 	}
 }
 

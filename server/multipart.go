@@ -37,10 +37,7 @@ func (s *Server) readMultipart(ctx context.Context, w http.ResponseWriter, r *ht
 			s.files.Discard(ctx, upload)
 		}
 	}
-	if _, err := models.ViewerFrom(ctx); err != nil {
-		return nil, release, err
-	}
-	done, err := s.receiving(w, r)
+	done, err := s.beginReceiving(ctx, w, r)
 	if err != nil {
 		return nil, release, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/internal/share"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
 )
@@ -63,7 +64,8 @@ type Server struct {
 	ingest     Ingest
 	ingesting  chan struct{} // a place for each request that records events
 	files      Files
-	places     chan struct{} // one for each request that brings files
+	receiving  *share.Places // for requests that bring files
+	giving     *share.Places // for files that are given
 	standing   func(context.Context, []models.Viewer) ([]models.Viewer, error)
 	grace      time.Duration
 	metrics    *metrics
@@ -89,18 +91,20 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the document cache: %w", err)
 	}
+	limits := cfg.Limits.withDefaults()
 	s := &Server{
 		auth:       newAuthenticator(cfg.Secret, cfg.Authenticate),
 		keys:       cfg.AuthenticateKey,
 		proxies:    cfg.TrustedProxies,
-		limits:     cfg.Limits.withDefaults(),
+		limits:     limits,
 		ready:      &readiness{checks: cfg.Ready},
 		origins:    cfg.AllowedOrigins,
 		playground: cfg.Playground,
 		ingest:     cfg.Ingest,
 		ingesting:  make(chan struct{}, maxIngestAtOnce),
 		files:      cfg.Files,
-		places:     make(chan struct{}, maxReceivingAtOnce),
+		receiving:  share.New(limits.Uploads, 0),
+		giving:     share.New(limits.Downloads, 0),
 		standing:   cfg.Standing,
 		grace:      cmp.Or(cfg.Grace, 10*time.Second),
 		registry:   cfg.Metrics,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/netra-ai/netra/internal/share"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -25,10 +26,8 @@ type Files interface {
 }
 
 const (
-	maxReceivingAtOnce = 32               // requests that bring files
-	transferIdle       = 30 * time.Second // without a byte
-	transferTimeout    = time.Hour
-	maxRanges          = 10 // of one download; with more it is given whole
+	transferTimeout = time.Hour // for one file, either way
+	maxRanges       = 10        // of one download; with more it is given whole
 )
 
 // serveUpload takes the file that a signed URL was given out for. The URL is the credential: there need not be a token.
@@ -69,7 +68,7 @@ func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request) (referenc
 	if r.Header.Get("Content-Range") != "" {
 		return nil, false, refuse(http.StatusBadRequest, "send the whole file: uploads cannot be resumed")
 	}
-	done, err := s.receiving(w, r)
+	done, err := s.beginReceiving(ctx, w, r)
 	if err != nil {
 		return nil, false, err
 	}
@@ -77,12 +76,12 @@ func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request) (referenc
 	return s.files.Complete(ctx, link, r.Body, r.ContentLength, r.Header.Get("Content-Type"))
 }
 
-// receiving takes a place among those who send files, and gives the sender time for as long as something comes.
-func (s *Server) receiving(w http.ResponseWriter, r *http.Request) (done func(), err error) {
-	select {
-	case s.places <- struct{}{}:
-	default:
-		return nil, models.Errorf(models.RateLimited, "%d files are being uploaded: try again in a moment", maxReceivingAtOnce)
+// beginReceiving takes a place among those who send files, and gives the sender time for as long as something comes. It fails with Unauthenticated without a
+// viewer, and with RateLimited.
+func (s *Server) beginReceiving(ctx context.Context, w http.ResponseWriter, r *http.Request) (done func(), err error) {
+	leave, err := takePlace(ctx, s.receiving, "uploaded")
+	if err != nil {
+		return nil, err
 	}
 	control := http.NewResponseController(w)
 	// Deadlines are those of the connection and not every ResponseWriter has one; without it there is nobody to wait for.
@@ -90,11 +89,22 @@ func (s *Server) receiving(w http.ResponseWriter, r *http.Request) (done func(),
 	r.Body = struct {
 		io.Reader
 		io.Closer
-	}{&patientBody{from: r.Body, control: control, idle: transferIdle, until: time.Now().Add(transferTimeout)}, r.Body}
+	}{&patientBody{from: r.Body, control: control, idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}, r.Body}
 	return func() {
 		_ = control.SetReadDeadline(time.Time{})
-		<-s.places
+		leave()
 	}, nil
+}
+
+func takePlace(ctx context.Context, places *share.Places, what string) (leave func(), err error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if leave, err = places.Take(viewer.UserID); err != nil {
+		return nil, models.Errorf(models.RateLimited, "too many files are being %s at once: try again in a moment", what)
+	}
+	return leave, nil
 }
 
 // withLink is the context of whoever a link was given to, with the rights that they have now.
@@ -136,7 +146,18 @@ func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Referrer-Policy", "no-referrer") // the URL may hold a token
-	file, content, err := s.openContent(r)
+	ctx, reference, err := s.readContentRequest(r)
+	if err != nil {
+		s.refuseFile(w, r, err)
+		return
+	}
+	leave, err := takePlace(ctx, s.giving, "downloaded")
+	if err != nil {
+		s.refuseFile(w, r, err)
+		return
+	}
+	defer leave()
+	file, content, err := s.files.Open(ctx, reference)
 	if err != nil {
 		s.refuseFile(w, r, err)
 		return
@@ -153,25 +174,24 @@ func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
 		r.Header.Del("Range") // each is a request to the storage
 	}
-	control := http.NewResponseController(w)
-	http.ServeContent(&patientWriter{ResponseWriter: w, control: control}, r, "", file.CreatedAt, content)
+	http.ServeContent(&patientWriter{ResponseWriter: w, control: http.NewResponseController(w), idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}, r, "", file.CreatedAt, content)
 }
 
-func (s *Server) openContent(r *http.Request) (*models.StoredFile, io.ReadSeekCloser, error) {
+// readContentRequest says which reference's file is asked for, and for whom.
+func (s *Server) readContentRequest(r *http.Request) (ctx context.Context, reference uuid.UUID, err error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		refused := refuse(http.StatusMethodNotAllowed, "use GET or HEAD")
 		refused.allow = "GET, HEAD, OPTIONS"
-		return nil, nil, refused
+		return nil, uuid.Nil, refused
 	}
 	global, err := models.ParseIDOf(models.KindReference, r.PathValue("id"))
 	if err != nil {
-		return nil, nil, err
+		return nil, uuid.Nil, err
 	}
-	reference, err := global.UUID()
-	if err != nil {
-		return nil, nil, err
+	if reference, err = global.UUID(); err != nil {
+		return nil, uuid.Nil, err
 	}
-	ctx, err := s.authenticateHeader(r)
+	ctx, err = s.authenticateHeader(r)
 	if token := r.URL.Query().Get("token"); err == nil && token != "" {
 		var link models.Link
 		if link, err = s.files.ReadDownloadLink(token); err == nil && link.Reference != reference {
@@ -181,11 +201,11 @@ func (s *Server) openContent(r *http.Request) (*models.StoredFile, io.ReadSeekCl
 			ctx, err = s.withLink(r.Context(), link)
 		}
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.files.Open(ctx, reference)
+	return ctx, reference, err
 }
+
+// renewal is how often a deadline is set anew, as a part of the time that it gives: setting it costs something.
+const renewal = 16
 
 // patientBody gives a sender time for as long as something comes.
 type patientBody struct {
@@ -197,12 +217,12 @@ type patientBody struct {
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(b.renewed) > time.Second {
+	if now := time.Now(); now.Sub(b.renewed) > b.idle/renewal {
 		deadline := now.Add(b.idle)
 		if deadline.After(b.until) {
 			deadline = b.until
 		}
-		_ = b.control.SetReadDeadline(deadline) // see receiving
+		_ = b.control.SetReadDeadline(deadline) // see beginReceiving
 		b.renewed = now
 	}
 	return b.from.Read(p)
@@ -212,12 +232,18 @@ func (b *patientBody) Read(p []byte) (int, error) {
 type patientWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	idle    time.Duration
+	until   time.Time
 	renewed time.Time
 }
 
 func (w *patientWriter) Write(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(w.renewed) > time.Second {
-		_ = w.control.SetWriteDeadline(now.Add(transferIdle)) // see receiving
+	if now := time.Now(); now.Sub(w.renewed) > w.idle/renewal {
+		deadline := now.Add(w.idle)
+		if deadline.After(w.until) {
+			deadline = w.until
+		}
+		_ = w.control.SetWriteDeadline(deadline) // see beginReceiving
 		w.renewed = now
 	}
 	return w.ResponseWriter.Write(p)
