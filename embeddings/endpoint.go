@@ -17,8 +17,8 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/semaphore"
 
+	"github.com/netra-ai/netra/internal/share"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -30,7 +30,8 @@ type Config struct {
 
 	Timeout       time.Duration // of a batch; 60 s unless set
 	QueryDeadline time.Duration // of a text that somebody waits for; 5 s unless set
-	Queries       int           // texts of searches that are embedded at a time, others wait; 16 unless set
+	Queries       int           // texts of searches that are embedded at a time, others wait; 16 unless set. A user alone may have two thirds, and fewer beside others
+	Waiting       int           // texts of searches of one user that wait for that; 64 unless set
 	Cache         int           // texts of searches whose embeddings are kept, about 20 KB each; 256 unless set
 }
 
@@ -39,7 +40,7 @@ type Endpoint struct {
 	cfg     Config
 	address string
 	client  *http.Client
-	queries *semaphore.Weighted
+	queries *share.Places
 	cache   *lru.Cache[question, string]
 	metrics *metrics
 	// Models that can be shortened to 1536 numbers give them on demand; others, and older servers, refuse the demand. So it is made only
@@ -62,6 +63,7 @@ func New(cfg Config) (*Endpoint, error) {
 	fallback(&cfg.Timeout, time.Minute)
 	fallback(&cfg.QueryDeadline, 5*time.Second)
 	fallback(&cfg.Queries, 16)
+	fallback(&cfg.Waiting, 64)
 	fallback(&cfg.Cache, 256)
 	cache, err := lru.New[question, string](cfg.Cache)
 	if err != nil {
@@ -70,7 +72,7 @@ func New(cfg Config) (*Endpoint, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = cfg.Queries
 	return &Endpoint{
-		cfg: cfg, address: address.JoinPath("embeddings").String(), queries: semaphore.NewWeighted(int64(cfg.Queries)), cache: cache, metrics: newMetrics(),
+		cfg: cfg, address: address.JoinPath("embeddings").String(), queries: share.New(cfg.Queries, cfg.Waiting), cache: cache, metrics: newMetrics(),
 		client: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // to whom the key and texts do not belong
@@ -91,8 +93,8 @@ func (e *Endpoint) Model() string { return e.cfg.Model }
 // Close gives the connections back.
 func (e *Endpoint) Close() { e.client.CloseIdleConnections() }
 
-// Query embeds a text of the viewer of ctx, as PostgreSQL reads it. It fails with Unauthenticated without a viewer, with Timeout, and with
-// EmbeddingsUnavailable where the endpoint is away or does not take the text.
+// Query embeds a text of the viewer of ctx, as PostgreSQL reads it. It fails with Unauthenticated without a viewer, with RateLimited when the viewer's turn does
+// not come in time, with Timeout, and with EmbeddingsUnavailable where the endpoint is away or does not take the text.
 func (e *Endpoint) Query(ctx context.Context, text string) (vector string, err error) {
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
@@ -105,8 +107,9 @@ func (e *Endpoint) Query(ctx context.Context, text string) (vector string, err e
 	}
 	waiting, cancel := context.WithTimeout(ctx, e.cfg.QueryDeadline)
 	defer cancel()
-	if err = e.queries.Acquire(waiting, 1); err == nil {
-		defer e.queries.Release(1)
+	leave, err := e.queries.Wait(waiting, viewer.UserID)
+	if err == nil {
+		defer leave()
 		var vectors []string
 		if vectors, err = e.embed(waiting, "query", []string{text}); err == nil {
 			e.cache.Add(asked, vectors[0])
@@ -116,6 +119,8 @@ func (e *Endpoint) Query(ctx context.Context, text string) (vector string, err e
 	switch {
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return "", ctx.Err() // the client has left
+	case errors.Is(err, share.ErrTaken):
+		return "", models.Errorf(models.RateLimited, "too many texts are being embedded at once: try again in a moment")
 	case waiting.Err() != nil:
 		return "", models.Wrap(err, models.Timeout, "embedding the text took too long")
 	default:

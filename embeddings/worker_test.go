@@ -458,3 +458,37 @@ func TestEndpoint_AsksForNobodyWithoutAViewer(t *testing.T) {
 	require.Equal(t, models.Unauthenticated, models.CodeOf(err))
 	require.Empty(t, server.Calls())
 }
+
+func TestEndpoint_OneUserCannotHoldAllPlaces(t *testing.T) {
+	t.Parallel()
+	server := embedtest.New(t)
+	endpoint, err := embeddings.New(embeddings.Config{URL: server.URL, Model: model, Key: embedtest.Key, Queries: 3, Waiting: 1, QueryDeadline: time.Minute})
+	require.NoError(t, err)
+	defer endpoint.Close()
+	stalled := make(chan struct{})
+	arrived := make(chan struct{}, 3)
+	server.Break(func(_ http.ResponseWriter, _ *http.Request, c embedtest.Call) bool {
+		if strings.HasPrefix(c.Input[0], "slow") {
+			arrived <- struct{}{}
+			<-stalled
+		}
+		return false
+	})
+	alice, bob := models.WithViewer(t.Context(), models.Viewer{UserID: 1}), models.WithViewer(t.Context(), models.Viewer{UserID: 2})
+	failures := make(chan error, 4)
+	for i := range 4 {
+		go func() {
+			_, err := endpoint.Query(alice, fmt.Sprint("slow ", i))
+			failures <- err
+		}()
+	}
+	<-arrived
+	<-arrived
+	require.Equal(t, models.RateLimited, models.CodeOf(<-failures), "two of hers are embedded, one waits, and that is all")
+	_, err = endpoint.Query(bob, "quick")
+	require.NoError(t, err)
+	close(stalled)
+	for range 3 {
+		require.NoError(t, <-failures)
+	}
+}
