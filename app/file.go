@@ -3,6 +3,8 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -84,7 +86,7 @@ func (f *Files) receive(ctx context.Context, userID int, from io.Reader, rules o
 	if err != nil {
 		f.Discard(ctx, upload)
 		if errors.Is(err, objects.ErrUnreadable) {
-			err = models.Wrap(err, models.BadUserInput, "the file could not be read to its end")
+			err = unreadable(err)
 		}
 		return nil, err
 	}
@@ -117,9 +119,25 @@ func (f *Files) ReadDownloadLink(token string) (models.Link, error) {
 var errCompleted = errors.New("the upload is complete")
 
 // Complete receives the file that an upload waits for, and makes the reference: created is whether this call has. Sending the same file again changes nothing;
-// sending another is a Conflict. It fails like Receive, and with NotFound. What is refused is recorded; a connection that broke is no refusal.
-func (f *Files) Complete(ctx context.Context, link models.Link, from io.Reader, length int64, declared string) (reference *models.Reference, created bool, err error) {
-	pending, upload, err := f.receivePending(ctx, link, from, length, declared)
+// sending another is a Conflict. Which of the two it is nothing is read for, unless it cannot be told from what is said. It fails like Receive, with NotFound, and
+// with Unauthenticated or Forbidden where the viewer lost the right to it meanwhile. What is refused is recorded; a connection that broke is no refusal.
+func (f *Files) Complete(ctx context.Context, link models.Link, from io.Reader, said models.Sending) (reference *models.Reference, created bool, err error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := writer(viewer); err != nil {
+		return nil, false, f.refused(ctx, link, err)
+	}
+	pending, err := f.store.PendingUpload(ctx, link.Reference)
+	if err != nil {
+		return nil, false, f.refused(ctx, link, err)
+	}
+	if pending.CompletedAt != nil {
+		reference, err := f.completed(ctx, link, from, said)
+		return reference, false, err
+	}
+	upload, err := f.receivePending(ctx, link, pending, from, said)
 	if err != nil {
 		return nil, false, f.refused(ctx, link, err)
 	}
@@ -132,17 +150,39 @@ func (f *Files) Complete(ctx context.Context, link models.Link, from io.Reader, 
 		reference, err = makeReference(ctx, tx, &models.Reference{DatabaseID: pending.ID, UserID: pending.UserID, Name: pending.Name, Type: pending.Type, Metadata: pending.Metadata}, upload)
 		return err
 	})
-	if !errors.Is(err, errCompleted) {
-		return reference, true, err
+	if errors.Is(err, errCompleted) {
+		reference, err := f.completed(ctx, link, nil, models.Sending{Length: upload.Size, Checksum: upload.Checksum})
+		return reference, false, err
 	}
-	before, err := f.store.References(ctx, []uuid.UUID{pending.ID}, nil)
+	return reference, true, err
+}
+
+// completed is the reference that an upload has become, for whoever sends the same file again. What comes is read when neither its length nor its checksum tell
+// whether it is the same, and not kept.
+func (f *Files) completed(ctx context.Context, link models.Link, from io.Reader, said models.Sending) (*models.Reference, error) {
+	another := models.Errorf(models.Conflict, "this upload is complete, and was another file")
+	before, err := f.store.References(ctx, []uuid.UUID{link.Reference}, nil)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if len(before) == 0 || before[0].Checksum == nil || *before[0].Checksum != upload.Checksum {
-		return nil, false, f.refused(ctx, link, models.Errorf(models.Conflict, "this upload is complete, and was another file"))
+	if len(before) == 0 || before[0].Checksum == nil || before[0].FileSize == nil || said.Length >= 0 && said.Length != *before[0].FileSize {
+		return nil, f.refused(ctx, link, another)
 	}
-	return before[0], false, nil
+	if said.Checksum == "" {
+		sum := sha256.New()
+		if _, err := io.Copy(sum, io.LimitReader(from, *before[0].FileSize+1)); err != nil {
+			return nil, unreadable(fmt.Errorf("%w: %w", objects.ErrUnreadable, err))
+		}
+		said.Checksum = hex.EncodeToString(sum.Sum(nil))
+	}
+	if said.Checksum != *before[0].Checksum {
+		return nil, f.refused(ctx, link, another)
+	}
+	return before[0], nil
+}
+
+func unreadable(err error) error {
+	return models.Wrap(err, models.BadUserInput, "the file could not be read to its end")
 }
 
 const completeUpload = "completeUpload" // in the audit log
@@ -158,38 +198,40 @@ func (f *Files) refused(ctx context.Context, link models.Link, why error) error 
 }
 
 // receivePending receives the file of an upload and holds it against what was announced.
-func (f *Files) receivePending(ctx context.Context, link models.Link, from io.Reader, length int64, declared string) (*models.PendingUpload, *models.Upload, error) {
-	viewer, err := models.ViewerFrom(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := writer(viewer); err != nil {
-		return nil, nil, err
-	}
-	pending, err := f.store.PendingUpload(ctx, link.Reference)
-	if err != nil {
-		return nil, nil, err
-	}
+func (f *Files) receivePending(ctx context.Context, link models.Link, pending *models.PendingUpload, from io.Reader, said models.Sending) (*models.Upload, error) {
 	limit := min(link.MaxSize, f.limit)
-	if length > limit {
-		return nil, nil, objects.TooLarge(limit)
+	if said.Length > limit {
+		return nil, objects.TooLarge(limit)
 	}
+	declared := said.MediaType
 	if pending.MimeType != nil {
 		declared = *pending.MimeType
 	}
 	upload, err := f.receive(ctx, pending.UserID, from, objects.Rules{Limit: limit, Types: f.types, Declared: declared, Name: pending.Name})
+	switch {
+	case err != nil:
+		return nil, err
+	case pending.FileSize != nil && upload.Size != *pending.FileSize:
+		err = models.Errorf(models.BadUserInput, "the file has %d bytes and not %d", upload.Size, *pending.FileSize)
+	case said.Checksum != "" && upload.Checksum != said.Checksum:
+		err = models.Errorf(models.BadUserInput, "the file's SHA-256 is %s and not %s", upload.Checksum, said.Checksum)
+	}
 	if err != nil {
-		return nil, nil, err
-	}
-	if pending.FileSize != nil && upload.Size != *pending.FileSize {
 		f.Discard(ctx, upload)
-		return nil, nil, models.Errorf(models.BadUserInput, "the file has %d bytes and not %d", upload.Size, *pending.FileSize)
+		return nil, err
 	}
-	return pending, upload, nil
+	return upload, nil
 }
 
-// makeReference makes a reference of an upload.
+// makeReference makes a reference of an upload, which may have taken so long that the viewer's rights have to be asked for again.
 func makeReference(ctx context.Context, tx *store.Tx, reference *models.Reference, upload *models.Upload) (*models.Reference, error) {
+	viewer, err := tx.Standing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := writer(viewer); err != nil {
+		return nil, err
+	}
 	if err := tx.UseObject(ctx, upload.Path, objectLease); err != nil {
 		return nil, err
 	}

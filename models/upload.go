@@ -32,6 +32,13 @@ func (u *Upload) UnmarshalGQL(v any) error {
 	return nil
 }
 
+// Sending is what the sender of a file says of it before it comes.
+type Sending struct {
+	Length    int64 // bytes; -1 where it is not said
+	MediaType string
+	Checksum  string // SHA-256 in hex; empty where it is not said
+}
+
 // PendingUpload is a row of pending_uploads: a reference whose file has not come yet.
 type PendingUpload struct {
 	bun.BaseModel `bun:"table:pending_uploads"`

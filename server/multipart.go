@@ -37,11 +37,12 @@ func (s *Server) readMultipart(ctx context.Context, w http.ResponseWriter, r *ht
 			s.files.Discard(ctx, upload)
 		}
 	}
-	done, err := s.beginReceiving(ctx, w, r)
+	body, done, err := s.beginReceiving(ctx, w, r)
 	if err != nil {
 		return nil, release, err
 	}
 	defer done()
+	r.Body = io.NopCloser(body)
 	form, err := r.MultipartReader()
 	if err != nil {
 		return nil, release, refuse(http.StatusBadRequest, "the form is malformed: its Content-Type needs a boundary")

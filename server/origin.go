@@ -35,7 +35,7 @@ func (o origins) share(methods string, next http.HandlerFunc) http.Handler {
 			h.Set("Access-Control-Expose-Headers", "Content-Disposition, Content-Range, ETag, Location, "+requestIDHeader)
 			if r.Method == http.MethodOptions {
 				h.Set("Access-Control-Allow-Methods", methods)
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Range, "+requestIDHeader)
+				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Range, Repr-Digest, "+requestIDHeader)
 				h.Set("Access-Control-Max-Age", "600")
 			}
 		}

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"io"
 	"mime"
@@ -20,7 +23,7 @@ type Files interface {
 	Receive(ctx context.Context, from io.Reader, name, declared string) (*models.Upload, error)
 	Discard(ctx context.Context, upload *models.Upload)
 	ReadUploadLink(token string) (models.Link, error)
-	Complete(ctx context.Context, link models.Link, from io.Reader, length int64, declared string) (reference *models.Reference, created bool, err error)
+	Complete(ctx context.Context, link models.Link, from io.Reader, said models.Sending) (reference *models.Reference, created bool, err error)
 	ReadDownloadLink(token string) (models.Link, error)
 	Open(ctx context.Context, reference uuid.UUID) (*models.StoredFile, io.ReadSeekCloser, error)
 }
@@ -68,30 +71,55 @@ func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request) (referenc
 	if r.Header.Get("Content-Range") != "" {
 		return nil, false, refuse(http.StatusBadRequest, "send the whole file: uploads cannot be resumed")
 	}
-	done, err := s.beginReceiving(ctx, w, r)
+	checksum, err := digestOf(r.Header)
+	if err != nil {
+		return nil, false, err
+	}
+	body, done, err := s.beginReceiving(ctx, w, r)
 	if err != nil {
 		return nil, false, err
 	}
 	defer done()
-	return s.files.Complete(ctx, link, r.Body, r.ContentLength, r.Header.Get("Content-Type"))
+	reference, created, err = s.files.Complete(ctx, link, body, models.Sending{Length: r.ContentLength, MediaType: r.Header.Get("Content-Type"), Checksum: checksum})
+	if !body.ended { // otherwise the beginning of the rest would be waited for, before the answer goes
+		w.Header().Set("Connection", "close")
+	}
+	return reference, created, err
+}
+
+// digestOf is the SHA-256 that a sender states (RFC 9530), in hex; empty where there is none.
+func digestOf(h http.Header) (string, error) {
+	for _, value := range append(h.Values("Repr-Digest"), h.Values("Content-Digest")...) {
+		for member := range strings.SplitSeq(value, ",") {
+			name, encoded, _ := strings.Cut(strings.TrimSpace(member), "=")
+			if name != "sha-256" {
+				continue
+			}
+			sum, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(strings.TrimPrefix(encoded, ":"), ":"))
+			if err != nil || len(sum) != sha256.Size {
+				return "", refuse(http.StatusBadRequest, "a SHA-256 is stated as sha-256=:…:, with its 32 bytes in Base64")
+			}
+			return hex.EncodeToString(sum), nil
+		}
+	}
+	return "", nil
 }
 
 // beginReceiving takes a place among those who send files, and gives the sender time for as long as something comes. It fails with Unauthenticated without a
 // viewer, and with RateLimited.
-func (s *Server) beginReceiving(ctx context.Context, w http.ResponseWriter, r *http.Request) (done func(), err error) {
+func (s *Server) beginReceiving(ctx context.Context, w http.ResponseWriter, r *http.Request) (body *patientBody, done func(), err error) {
 	leave, err := takePlace(ctx, s.receiving, "uploaded")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	control := http.NewResponseController(w)
 	// Deadlines are those of the connection and not every ResponseWriter has one; without it there is nobody to wait for.
 	_ = control.SetWriteDeadline(time.Now().Add(transferTimeout + s.limits.Timeout + writeTimeout))
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{&patientBody{from: r.Body, control: control, idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}, r.Body}
-	return func() {
-		_ = control.SetReadDeadline(time.Time{})
+	body = &patientBody{from: r.Body, control: control, idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}
+	return body, func() {
+		if !body.ended {
+			_ = control.SetReadDeadline(time.Now().Add(s.limits.Stall)) // net/http reads some of what is left
+		}
 		leave()
 	}, nil
 }
@@ -214,6 +242,7 @@ type patientBody struct {
 	idle    time.Duration
 	until   time.Time
 	renewed time.Time
+	ended   bool // there is no more
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
@@ -225,7 +254,12 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		_ = b.control.SetReadDeadline(deadline) // see beginReceiving
 		b.renewed = now
 	}
-	return b.from.Read(p)
+	n, err := b.from.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.ended = true
+		_ = b.control.SetReadDeadline(time.Time{}) // when it passed, the context would end as if the sender had left, who is waiting for the answer
+	}
+	return n, err
 }
 
 // patientWriter gives a reader time for as long as something goes.

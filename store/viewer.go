@@ -79,6 +79,11 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	return entry.viewer, entry.expires, nil
 }
 
+// standing is a grant for each of these users, and of these API keys, that are good now.
+const standing = `SELECT NULL::uuid AS api_key, u.id AS user_id, v.superuser, NULL::text[] AS permissions
+	FROM unnest($1::int[]) AS u(id) CROSS JOIN LATERAL authenticate_viewer(u.id) AS v
+	UNION ALL SELECT id, user_id, superuser, permissions FROM usable_api_keys($2::uuid[])`
+
 // Standing is what these viewers are now, each by the API key that was presented or else by the user, in any order: in one statement and past
 // the caches. Absent and inactive users, and keys that are not good, are missing.
 func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models.Viewer, error) {
@@ -91,9 +96,7 @@ func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models
 			users = append(users, viewer.UserID)
 		}
 	}
-	rows, err := query[grant](ctx, s, `SELECT NULL::uuid AS api_key, u.id AS user_id, v.superuser, NULL::text[] AS permissions
-		FROM unnest($1::int[]) AS u(id) CROSS JOIN LATERAL authenticate_viewer(u.id) AS v
-		UNION ALL SELECT id, user_id, superuser, permissions FROM usable_api_keys($2::uuid[])`, []any{users, keys})
+	rows, err := query[grant](ctx, s, standing, []any{users, keys})
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +105,33 @@ func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models
 		now[i] = row.viewer()
 	}
 	return now, nil
+}
+
+// Standing is what the viewer of ctx is now, which stays so until the transaction ends: whoever closes the account or revokes the key that was presented waits. It
+// fails with Unauthenticated.
+func (t *Tx) Standing(ctx context.Context) (models.Viewer, error) {
+	viewer, err := models.ViewerFrom(ctx)
+	if err != nil {
+		return viewer, err
+	}
+	users, keys := []int{viewer.UserID}, []uuid.UUID{}
+	if err := t.exec(ctx, "SELECT FROM users WHERE id = $1 FOR SHARE", viewer.UserID); err != nil {
+		return viewer, err
+	}
+	if viewer.ByKey() {
+		users, keys = []int{}, []uuid.UUID{viewer.APIKey}
+		if err := t.exec(ctx, "SELECT FROM api_keys WHERE id = $1 FOR SHARE", viewer.APIKey); err != nil {
+			return viewer, err
+		}
+	}
+	now, err := rowsOf[grant](ctx, t, standing, users, keys)
+	if err == nil && len(now) == 0 {
+		err = models.Errorf(models.Unauthenticated, "this account or API key cannot be used any more")
+	}
+	if err != nil {
+		return viewer, err
+	}
+	return now[0].viewer(), nil
 }
 
 // grant is what the database says of a credential.
