@@ -65,8 +65,12 @@ func (b *bucket) open(ctx context.Context, key string) (io.ReadSeekCloser, error
 		return nil, err
 	}
 	if _, err := object.Stat(); err != nil { // the first request
-		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
-			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound { // which has no body to say what is absent
+			missing := fs.ErrNotExist
+			if away := b.ping(ctx); away != nil {
+				missing = away
+			}
+			err = fmt.Errorf("%w: %w", missing, err)
 		}
 		return nil, errors.Join(err, object.Close())
 	}

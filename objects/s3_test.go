@@ -41,7 +41,14 @@ func TestS3(t *testing.T) {
 	bucket := open("files")
 	err := bucket.Ping(t.Context())
 	require.NoError(t, err, "%v", errors.Unwrap(err))
-	require.Equal(t, models.StorageUnavailable, models.CodeOf(open("absent").Ping(t.Context())))
+	absent := open("absent")
+	require.Equal(t, models.StorageUnavailable, models.CodeOf(absent.Ping(t.Context())))
+	_, err = absent.Open(t.Context(), "7/a")
+	require.Equal(t, models.StorageUnavailable, models.CodeOf(err), "it is not the file that is gone")
+	require.ErrorContains(t, errors.Unwrap(err), "no such bucket", "for the log")
+	require.Equal(t, models.StorageUnavailable, models.CodeOf(absent.Delete(t.Context(), "7/a")))
+	_, err = absent.Put(t.Context(), "7/a", strings.NewReader("hello"), objects.Rules{Limit: 10})
+	require.Equal(t, models.StorageUnavailable, models.CodeOf(err))
 
 	for _, size := range []int{10, 8 << 20, 20<<20 + 1} {
 		content := make([]byte, size)
