@@ -73,6 +73,9 @@ func once[D any](ctx context.Context, tx *store.Tx, c call, act func() (D, error
 	}
 	key := sha256.Sum256([]byte(*c.key))
 	before, repeated, err := tx.Claim(ctx, c.action, key, sha256.Sum256(input))
+	if errors.Is(err, store.ErrOtherInput) {
+		return ofArgument("idempotencyKey", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,11 +113,24 @@ func (k *checks) userErrors(err error) ([]*models.UserError, error) {
 		case models.NotFound:
 			return []*models.UserError{{Field: append([]string{}, k.target...), Message: known.Message, Code: string(known.Code)}}, nil
 		case models.BadUserInput, models.Forbidden, models.Conflict, models.TooComplex:
-			return []*models.UserError{{Field: []string{}, Message: known.Message, Code: string(known.Code)}}, nil
+			field := []string{}
+			if place := new(argumentError); errors.As(err, &place) {
+				field = append(field, place.argument)
+			}
+			return []*models.UserError{{Field: field, Message: known.Message, Code: string(known.Code)}}, nil
 		}
 	}
 	return nil, err
 }
+
+// argumentError is that the state does not suit an argument.
+type argumentError struct {
+	argument string
+	error
+}
+
+func ofArgument(name string, err error) error { return &argumentError{name, err} }
+func (e *argumentError) Unwrap() error        { return e.error }
 
 // itemErrors is userErrors for one of several objects.
 func itemErrors(err error) []*models.UserError {

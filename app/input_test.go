@@ -245,6 +245,60 @@ func TestRecordEvents_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestUserErrors_NameTheArgument(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for mutation, input := range map[string]object{
+		"updateThread": {"id": w.thread(t, alice)}, "cancelRun": {"id": w.run(t, alice)},
+		"updateSupplyItem": {"id": w.supplyItem(t)}, "updateReference": {"id": w.reference(t, 1)},
+	} {
+		code, field, _ := w.refused(t, alice, mutation, input.with([]string{"expectedVersion"}, 7))
+		require.Equal(t, []string{"CONFLICT", "expectedVersion"}, []string{code, field}, mutation)
+	}
+	w.done(t, alice, "createThread", object{"title": "a", "idempotencyKey": "k"}, "thread { id }")
+	code, field, _ := w.refused(t, alice, "createThread", object{"title": "b", "idempotencyKey": "k"})
+	require.Equal(t, []string{"CONFLICT", "idempotencyKey"}, []string{code, field})
+	w.done(t, alice, "createUpload", object{"name": "a", "type": "OTHER", "idempotencyKey": "k"}, "upload { url }")
+	_, err := w.owner.ExecContext(t.Context(), "UPDATE pending_uploads SET expires_at = now() - interval '1 hour'")
+	require.NoError(t, err)
+	code, field, _ = w.refused(t, alice, "createUpload", object{"name": "a", "type": "OTHER", "idempotencyKey": "k"})
+	require.Equal(t, []string{"CONFLICT", "idempotencyKey"}, []string{code, field})
+
+	_, _, message := w.refused(t, alice, "revokeApiKey", object{"id": w.thread(t, alice)})
+	require.Equal(t, "this is the id of a Thread, not of an ApiKey", message)
+	_, _, message = w.refused(t, alice, "archiveThread", object{"id": models.GlobalID{Kind: models.KindAPIKey, Key: uuid.NewString()}.String()})
+	require.Equal(t, "this is the id of an ApiKey, not of a Thread", message)
+
+	viewer, input := valid["recordEvents"](t, w)
+	for argument, c := range map[string]struct {
+		value any
+		want  string
+	}{
+		"workloadId":    {"", "events[0]: workloadId is missing"},
+		"eventType":     {"", "events[0]: eventType is empty"},
+		"eventCategory": {strings.Repeat("x", 1000), "events[0]: eventCategory may have"},
+		"timestamp":     {"2020-01-01T00:00:00Z", "events[0]: timestamp is more than"},
+		"userId":        {"nonsense", "events[0]: userId: malformed id"},
+		"dimensions":    {object{"workload_id": strings.Repeat("x", 5000)}, "events[0]: dimensions.workload_id may have"},
+	} {
+		code, field, message := w.refused(t, viewer, "recordEvents", input.with([]string{"events", "0", argument}, c.value))
+		require.Equal(t, []string{"BAD_USER_INPUT", "events.0." + argument}, []string{code, field}, message)
+		require.True(t, strings.HasPrefix(message, c.want), message)
+	}
+}
+
+func TestUserErrors_TellEveryMistake(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	got := w.do(t, alice, "updateSupplyItem", object{"id": w.supplyItem(t), "name": nil, "category": " ", "provider": strings.Repeat("x", 101), "specifications": nil,
+		"pricing": 1, "availability": []int{}, "performanceMetrics": "x", "metadata": 1, "idempotencyKey": ""}, "")
+	var fields []string
+	for _, failure := range got["userErrors"].([]any) {
+		fields = append(fields, object(failure.(map[string]any)).text("field.0"))
+	}
+	require.Equal(t, []string{"name", "category", "provider", "specifications", "pricing", "availability", "performanceMetrics", "metadata", "idempotencyKey"}, fields)
+}
+
 func or(data json.RawMessage, fallback string) json.RawMessage {
 	if len(data) == 0 {
 		return json.RawMessage(fallback)

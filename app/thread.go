@@ -46,7 +46,7 @@ func (a *App) UpdateThread(ctx context.Context, input models.UpdateThreadInput) 
 // expect holds the version that an edit was made of against the one that is there.
 func expect(expected *int, version int, kind models.Kind) error {
 	if expected != nil && *expected != version {
-		return models.Errorf(models.Conflict, "the %s has been changed: its version is %d and not %d; read it again", kind, version, *expected)
+		return ofArgument("expectedVersion", models.Errorf(models.Conflict, "the %s has been changed: its version is %d and not %d; read it again", kind, version, *expected))
 	}
 	return nil
 }

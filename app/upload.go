@@ -47,7 +47,7 @@ func (a *App) CreateUpload(ctx context.Context, input models.CreateUploadInput) 
 		}
 		if payload.Upload.ExpiresAt.Before(time.Now()) {
 			payload.Upload = nil
-			return models.Errorf(models.Conflict, "the upload that this idempotency key stands for has expired: use another key")
+			return ofArgument("idempotencyKey", models.Errorf(models.Conflict, "the upload that this idempotency key stands for has expired: use another key"))
 		}
 		return a.files.offer(viewer, payload.Upload)
 	})

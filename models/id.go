@@ -72,9 +72,17 @@ func ParseID(s string) (GlobalID, error) {
 func ParseIDOf(kind Kind, s string) (GlobalID, error) {
 	id, err := ParseID(s)
 	if err == nil && id.Kind != kind {
-		return GlobalID{}, Errorf(BadUserInput, "this is the id of a %s, not of a %s", id.Kind, kind)
+		return GlobalID{}, Errorf(BadUserInput, "this is the id of %s, not of %s", id.Kind.article(), kind.article())
 	}
 	return id, err
+}
+
+// article is the kind with its article.
+func (k Kind) article() string {
+	if k == KindAPIKey || k == KindAuditLog {
+		return "an " + string(k)
+	}
+	return "a " + string(k)
 }
 
 // Int is the key of a User.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -32,9 +33,7 @@ func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsIn
 	case errors.As(err, &mistakes):
 		payload := new(models.RecordEventsPayload)
 		for _, mistake := range mistakes.Errors {
-			payload.UserErrors = append(payload.UserErrors, &models.UserError{
-				Field: []string{"events", strconv.Itoa(mistake.Place - 1)}, Message: mistake.Error(), Code: string(models.CodeOf(mistake)),
-			})
+			payload.UserErrors = append(payload.UserErrors, userErrorOf(mistake))
 		}
 		return payload, nil
 	case errors.As(err, &known) && known.Code == models.BadUserInput:
@@ -44,6 +43,27 @@ func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsIn
 	default:
 		return nil, err
 	}
+}
+
+// eventArguments are the arguments of an event by the columns that they are for, which is what the event's mistakes call them.
+var eventArguments = map[string]string{
+	"event_id": "eventId", "timestamp": "timestamp", "user_id": "userId", "userId": "userId", "workload_id": "workloadId", "event_type": "eventType", "event_category": "eventCategory",
+	"metrics": "metrics", "dimensions": "dimensions", "metadata": "metadata",
+}
+
+// userErrorOf names the argument that a mistake begins with.
+func userErrorOf(mistake *models.EventError) *models.UserError {
+	shown := &models.UserError{Field: []string{"events", strconv.Itoa(mistake.Place - 1)}, Message: mistake.Error(), Code: string(models.CodeOf(mistake))}
+	where, what, _ := strings.Cut(shown.Message, ": ")
+	column := what
+	if end := strings.IndexAny(what, " .[:"); end >= 0 {
+		column = what[:end]
+	}
+	if argument, ok := eventArguments[column]; ok {
+		shown.Field = append(shown.Field, argument)
+		shown.Message = where + ": " + argument + strings.TrimPrefix(what, column)
+	}
+	return shown
 }
 
 func refusedEvents(err *models.Error, field ...string) *models.RecordEventsPayload {

@@ -148,11 +148,14 @@ func text(s string, characters int) string {
 	return string(kept[:min(len(kept), characters)])
 }
 
+// ErrOtherInput is that an idempotency key was used for other input.
+var ErrOtherInput = errors.New("the hash of the input is another")
+
 // keyAge is how long an idempotency key is remembered.
 const keyAge = 24 * time.Hour
 
 // Claim takes an idempotency key for the viewer and an operation, and waits for whoever has claimed it and is not done. When the key has been used
-// before, repeated is true and answer is what Answer was given then; the transaction must not write. It fails with Conflict when the input was another.
+// before, repeated is true and answer is what Answer was given then; the transaction must not write. It fails with ErrOtherInput, a Conflict, when the input was another.
 func (t *Tx) Claim(ctx context.Context, operation string, key, input [32]byte) (answer []byte, repeated bool, err error) {
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
@@ -177,7 +180,7 @@ func (t *Tx) Claim(ctx context.Context, operation string, key, input [32]byte) (
 		return nil, false, translate(ctx, err)
 	}
 	if [32]byte(before) != input {
-		return nil, false, models.Errorf(models.Conflict, "this idempotency key was used for other input")
+		return nil, false, models.Wrap(ErrOtherInput, models.Conflict, "this idempotency key was used for other input")
 	}
 	t.repeated = true
 	return answer, true, nil
