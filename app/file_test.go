@@ -285,7 +285,15 @@ func TestDownloads(t *testing.T) {
 		got := get("Range", "bytes=0-0,5-5")
 		require.Equal(t, http.StatusPartialContent, got.StatusCode)
 		require.Contains(t, got.Header.Get("Content-Type"), "multipart/byteranges")
-		require.Equal(t, http.StatusRequestedRangeNotSatisfiable, get("Range", "bytes=100000-").StatusCode)
+		for _, span := range []string{"bytes=100000-", "bytes=nonsense"} {
+			refused := get("Range", span)
+			require.Equal(t, http.StatusRequestedRangeNotSatisfiable, refused.StatusCode)
+			require.Equal(t, "bytes */100000", refused.Header.Get("Content-Range"))
+			require.Equal(t, "BAD_USER_INPUT", refused.json(t).text("errors.0.extensions.code"))
+			require.Equal(t, "application/json; charset=utf-8", refused.Header.Get("Content-Type"))
+			require.Empty(t, refused.Header.Get("Content-Disposition"))
+		}
+		require.Equal(t, http.StatusPreconditionFailed, get("If-Match", `"other"`).StatusCode)
 		require.Equal(t, http.StatusOK, get("Range", "bytes=0-0"+strings.Repeat(",5-5", 100)).StatusCode, "a hundred ranges are the whole file")
 	})
 
@@ -459,9 +467,14 @@ func TestWhatIsRefusedLeavesNothing(t *testing.T) {
 	require.Equal(t, 6, d.number(t, "SELECT count(*) FROM audit_logs WHERE action = 'completeUpload' AND response_status >= 400 AND resource_type = 'Reference'"))
 	d.holds(t, 0)
 
-	for field, input := range map[string]object{
-		"name": {"name": " "}, "size": {"size": fmt.Sprint(4<<20 + 1)}, "mimeType": {"mimeType": "png"}, "metadata": {"metadata": []int{}},
+	for _, c := range []struct {
+		field string
+		input object
+	}{
+		{"name", object{"name": " "}}, {"size", object{"size": fmt.Sprint(4<<20 + 1)}}, {"mimeType", object{"mimeType": "png"}}, {"metadata", object{"metadata": []int{}}},
+		{"mimeType", object{"mimeType": "application/x-executable"}}, {"mimeType", object{"mimeType": "application/vnd.microsoft.portable-executable"}},
 	} {
+		field, input := c.field, c.input
 		full := object{"name": "a", "type": "OTHER"}
 		maps.Copy(full, input)
 		got := d.ask(t, alice, `mutation($input: CreateUploadInput!) { createUpload(input: $input) { upload { url } userErrors { field } } }`, object{"input": full})

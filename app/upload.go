@@ -23,6 +23,8 @@ func (a *App) CreateUpload(ctx context.Context, input models.CreateUploadInput) 
 		if input.MimeType != nil {
 			if kind, _, err := mime.ParseMediaType(*input.MimeType); err != nil || !strings.Contains(kind, "/") || len(*input.MimeType) > maxName {
 				k.wrong("mimeType", "is not a media type such as text/csv")
+			} else if objects.Hopeless(kind, a.files.types) {
+				k.fail(models.Errorf(models.UnsupportedMediaType, "files of type %s are not taken", kind), "mimeType")
 			}
 		}
 		switch {

@@ -152,6 +152,21 @@ func TestTypes(t *testing.T) {
 	}
 }
 
+func TestHopeless(t *testing.T) {
+	t.Parallel()
+	for declared, want := range map[string]bool{
+		"application/x-executable": true, "application/x-elf": true, "application/vnd.microsoft.portable-executable": true, "application/x-mach-binary": true, "application/wasm": true,
+		"application/vnd.debian.binary-package": true, "application/x-java-applet": true,
+		"image/png": false, "text/markdown": false, "text/x-python": false, "application/zip": false, "application/java-archive": false, "application/ogg": false, "audio/ogg": false,
+		"application/octet-stream": false, "application/x-unheard-of": false, "application/x-ms-installer": false, "application/vnd.ms-excel": false, "application/x-gzip": false, "TEXT/CSV; charset=utf-8": false,
+	} {
+		require.Equal(t, want, objects.Hopeless(declared, objects.DefaultTypes), declared)
+	}
+	require.True(t, objects.Hopeless("image/jpeg", []string{"application/pdf", "text/*"}))
+	require.False(t, objects.Hopeless("application/zip", []string{"application/epub+zip"}))
+	require.False(t, objects.Hopeless("application/x-elf", nil), "everything is taken")
+}
+
 func TestText(t *testing.T) {
 	t.Parallel()
 	bucket, _ := setup(t)

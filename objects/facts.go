@@ -176,6 +176,33 @@ func typeOf(head []byte, declared, name string) (string, error) {
 	return found, nil
 }
 
+// families are types of which the kinds may be taken where they themselves are not: the library does not tell a type's kinds.
+var families = []string{"text/plain", "text/xml", "application/json", "application/zip", "application/x-ole-storage", "application/ogg", "image/png", "video/mp4", "application/vnd.shx"}
+
+// Hopeless is whether no file that was declared to be of this type can be taken.
+func Hopeless(declared string, types []string) bool {
+	said := base(declared)
+	known := mimetype.Lookup(said)
+	if len(types) == 0 || known == nil || known.Parent() == nil || slices.Contains(families, base(known.String())) {
+		return false
+	}
+	taken := func(kind string) bool {
+		return slices.ContainsFunc(types, func(pattern string) bool {
+			exact := mimetype.Lookup(pattern)
+			return matches(pattern, kind) || exact != nil && within(exact, kind)
+		})
+	}
+	if taken(said) {
+		return false
+	}
+	for kind := known; kind.Parent() != nil; kind = kind.Parent() {
+		if taken(base(kind.String())) {
+			return false
+		}
+	}
+	return true
+}
+
 // contradicts is whether a file cannot be what was said. Kinds of one family do not contradict each other (a .docx is a .zip), nor does a type that
 // has no signature.
 func contradicts(sniffed *mimetype.MIME, said string) bool {

@@ -116,8 +116,10 @@ func TestSimilarToText_FailsWithACodeAndCallsNobodyInVain(t *testing.T) {
 		require.Equal(t, []string{"BAD_USER_INPUT"}, codes, name)
 	}
 	text := map[string]any{"text": "budget"}
-	_, codes := api.similar(t, one, map[string]any{"to": text, "first": 101})
-	require.Equal(t, []string{"BAD_USER_INPUT"}, codes)
+	for argument, value := range map[string]any{"first": 101, "minScore": 3, " minScore": -1.5} {
+		_, codes := api.similar(t, one, map[string]any{"to": text, strings.TrimSpace(argument): value})
+		require.Equal(t, []string{"BAD_USER_INPUT"}, codes, argument)
+	}
 	answer := api.find(t, one, searchQuery, map[string]any{"query": "budget", "similarTo": text, "after": "nonsense"})
 	require.Equal(t, "BAD_USER_INPUT", answer.Errors[0].Extensions.Code)
 	require.Empty(t, server.Calls(), "what can never work costs nothing")
@@ -153,7 +155,7 @@ func TestSimilarToText_FailsWithACodeAndCallsNobodyInVain(t *testing.T) {
 		require.Less(t, time.Since(began), 10*time.Second)
 	}
 	server.Break(nil)
-	_, codes = api.similar(t, one, map[string]any{"to": map[string]any{"text": "new 500"}})
+	_, codes := api.similar(t, one, map[string]any{"to": map[string]any{"text": "new 500"}})
 	require.Empty(t, codes, "failures are not kept")
 }
 

@@ -40,6 +40,9 @@ func (r *queryResolver) SimilarReferences(ctx context.Context, to models.Similar
 	if first < 1 || first > models.MaxPageSize {
 		return nil, models.Errorf(models.BadUserInput, "first is between 1 and %d", models.MaxPageSize)
 	}
+	if minScore != nil && (*minScore < -1 || *minScore > 1) {
+		return nil, models.Errorf(models.BadUserInput, "minScore is between -1 and 1")
+	}
 	similar, err := r.similarity(ctx, to)
 	if err != nil {
 		return nil, err

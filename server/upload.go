@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -202,7 +203,41 @@ func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
 		r.Header.Del("Range") // each is a request to the storage
 	}
-	http.ServeContent(&patientWriter{ResponseWriter: w, control: http.NewResponseController(w), idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}, r, "", file.CreatedAt, content)
+	answer := &contentWriter{patientWriter: patientWriter{ResponseWriter: w, control: http.NewResponseController(w), idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}}
+	answer.refuse = func(status int) {
+		h.Del("Content-Disposition")
+		refused := &refusal{err: models.Errorf(models.StorageUnavailable, "the file cannot be read now: try again")}
+		if status == http.StatusRequestedRangeNotSatisfiable {
+			refused = refuse(status, "the file has no such range")
+			if size, err := content.Seek(0, io.SeekEnd); err == nil {
+				h.Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+			}
+		}
+		s.refuseFile(w, r, refused)
+	}
+	http.ServeContent(answer, r, "", file.CreatedAt, content)
+}
+
+// contentWriter is where http.ServeContent writes to. What that would answer in plain text, refuse answers.
+type contentWriter struct {
+	patientWriter
+	refuse  func(status int)
+	refused bool
+}
+
+func (w *contentWriter) WriteHeader(status int) {
+	if w.refused = status == http.StatusRequestedRangeNotSatisfiable || status >= http.StatusInternalServerError; w.refused {
+		w.refuse(status)
+		return
+	}
+	w.patientWriter.WriteHeader(status)
+}
+
+func (w *contentWriter) Write(p []byte) (int, error) {
+	if w.refused {
+		return len(p), nil
+	}
+	return w.patientWriter.Write(p)
 }
 
 // readContentRequest says which reference's file is asked for, and for whom.
