@@ -29,7 +29,7 @@ func newMetrics(registry *prometheus.Registry, streams func() int) (*metrics, er
 			Name: "netra_http_request_duration_seconds", Help: "How long HTTP requests took.", Buckets: buckets,
 		}, []string{"route", "method", "status"}),
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "netra_operation_duration_seconds", Help: "How long GraphQL operations took over HTTP.", Buckets: buckets,
+			Name: "netra_operation_duration_seconds", Help: "How long GraphQL operations took, subscriptions until their end.", Buckets: buckets,
 		}, []string{"type", "outcome"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "netra_http_requests_in_flight", Help: "HTTP requests being answered.",

@@ -111,7 +111,9 @@ func New(cfg Config) (*Server, error) {
 		log:        slog.New(LogHandler(cfg.Log.Handler())),
 	}
 	s.streams = NewStreams(StreamsConfig{Authenticate: s.authenticate, Standing: cfg.Standing, Settings: cfg.Streams, Log: s.log})
-	s.websocket = NewWebsocket(WebsocketConfig{Streams: s.streams, CheckOrigin: s.origins.allow, Log: s.log})
+	s.websocket = NewWebsocket(WebsocketConfig{Streams: s.streams, CheckOrigin: s.origins.allow, Log: s.log, Ended: func(kind ast.Operation, outcome string, elapsed time.Duration) {
+		s.metrics.operated(kind, outcome, elapsed)
+	}})
 	if s.metrics, err = newMetrics(cfg.Metrics, s.streams.Open); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}

@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/gorilla/websocket"
+	"github.com/vektah/gqlparser/v2/ast"
 )
 
 // WebsocketConfig says how sockets are made.
@@ -15,6 +17,8 @@ type WebsocketConfig struct {
 	CheckOrigin func(*http.Request) bool // nil: browsers only from our own origin
 	MaxMessage  int64                    // bytes of one message from the client; 256 KiB unless set
 	Log         *slog.Logger
+	// Ended hears of each operation when it is over. nil for nobody.
+	Ended func(kind ast.Operation, outcome string, elapsed time.Duration)
 }
 
 // Websocket is a transport for queries and subscriptions over the protocol graphql-transport-ws and its predecessor graphql-ws.

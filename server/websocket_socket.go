@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -396,19 +397,26 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 			s.queryEnded()
 		}
 	}()
+	ctx = context.WithValue(ctx, requestKey{}, &request{id: requestFrom(ctx).id})
+	did := deed{began: time.Now(), outcome: outcomeOK}
+	defer func() { s.record(ctx, did) }()
 	ctx = graphql.StartOperationTrace(ctx)
 	var operation *graphql.OperationContext
 	var errs gqlerror.List
 	aside(func() { operation, errs = s.exec.CreateOperationContext(ctx, params) })
 	ctx = graphql.WithOperationContext(ctx, operation)
 	if len(errs) > 0 {
-		s.finish(op, "error", s.exec.DispatchError(ctx, errs).Errors)
+		response := s.exec.DispatchError(ctx, errs)
+		did.answered(ctx, response)
+		s.finish(op, "error", response.Errors)
 		return
 	}
 	defer func() { // resolvers' panics are gqlgen's affair; this is for what runs around them
 		if r := recover(); r != nil {
 			failure := gqlerror.WrapIfUnwrapped(operation.Recover(ctx, r))
-			s.finish(op, "error", s.exec.DispatchError(ctx, gqlerror.List{failure}).Errors)
+			response := s.exec.DispatchError(ctx, gqlerror.List{failure})
+			did.answered(ctx, response)
+			s.finish(op, "error", response.Errors)
 		}
 	}()
 	var responses graphql.ResponseHandler
@@ -427,6 +435,7 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 		if response == nil {
 			break
 		}
+		did.answered(ctx, response)
 		// Without data nothing was executed: the request itself failed.
 		if first && response.Data == nil && len(response.Errors) > 0 {
 			s.finish(op, "error", response.Errors)
@@ -435,6 +444,7 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 		if !s.next(op, response) {
 			return
 		}
+		did.events++
 	}
 	if ctx.Err() != nil {
 		return
@@ -444,6 +454,34 @@ func (s *socket) run(ctx context.Context, op *operation, params *graphql.RawPara
 		return
 	}
 	s.finish(op, "complete", nil)
+}
+
+// deed is what is told of an operation once it is over.
+type deed struct {
+	began   time.Time
+	outcome string
+	events  int // results that the client was sent
+}
+
+func (d *deed) answered(ctx context.Context, response *graphql.Response) {
+	if len(response.Errors) > 0 {
+		d.outcome = outcomeOf(response)
+		requestFrom(ctx).addErrors(response.Errors)
+	}
+}
+
+// record gives an operation its line in the log and its place in the metrics, as a request over HTTP has them.
+func (s *socket) record(ctx context.Context, did deed) {
+	about, elapsed := requestFrom(ctx), time.Since(did.began)
+	if viewer, err := models.ViewerFrom(ctx); err == nil {
+		about.setUser(viewer.UserID)
+	}
+	if s.transport.cfg.Ended != nil {
+		s.transport.cfg.Ended(about.kindOfOperation(), did.outcome, elapsed)
+	}
+	s.transport.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "operation", append([]slog.Attr{
+		slog.String("transport", s.conn.Subprotocol()), slog.String("outcome", did.outcome), slog.Duration("duration", elapsed), slog.Int("events", did.events),
+	}, about.attributes()...)...)
 }
 
 func (s *socket) queryEnded() {
