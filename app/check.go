@@ -117,6 +117,10 @@ func (k *checks) optionalName(path string, value *string, characters int) {
 }
 
 func (k *checks) text(path, value string, characters int) {
+	if err := models.CheckText(value); err != nil { // the name of a file, which no scalar has read
+		k.wrong(path, "%s", err.Error())
+		return
+	}
 	if n := utf8.RuneCountInString(value); n > characters {
 		k.wrong(path, "has %d characters; at most %d are allowed", n, characters)
 	}

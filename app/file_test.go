@@ -713,6 +713,22 @@ func TestMultipartRequests(t *testing.T) {
 		d.holds(t, 3)
 	})
 
+	t.Run("have names that the database can hold", func(t *testing.T) {
+		for _, name := range []string{"a\xff", "a\xed\xa0\x80", strings.Repeat("x", 256)} {
+			body := "--x\r\nContent-Disposition: form-data; name=\"operations\"\r\n\r\n" + operations(one, input(nil)).content +
+				"\r\n--x\r\nContent-Disposition: form-data; name=\"map\"\r\n\r\n" + plan.content +
+				"\r\n--x\r\nContent-Disposition: form-data; name=\"0\"; filename=\"" + name + "\"\r\n\r\nhello\r\n--x--\r\n"
+			got := d.send(t, http.MethodPost, "/graphql", strings.NewReader(body), "Content-Type", "multipart/form-data; boundary=x", "Authorization", bearer(t, alice))
+			failure := object(got.json(t).at("data.createReference.userErrors.0").(map[string]any))
+			require.Equal(t, []any{"BAD_USER_INPUT", "name"}, []any{failure["code"], failure.at("field.0")}, got.body)
+		}
+		lone := part{name: "operations", content: strings.Replace(operations(one, input(object{"name": "LONE"})).content, "LONE", `\ud800`, 1)}
+		require.Equal(t, "BAD_USER_INPUT", d.form(t, &alice, lone, plan, file).json(t).text("errors.0.extensions.code"))
+		nul := part{name: "operations", content: strings.Replace(operations(one, input(object{"name": "NUL"})).content, "NUL", `a\u0000`, 1)}
+		require.Equal(t, "BAD_USER_INPUT", d.form(t, &alice, nul, plan, file).json(t).text("errors.0.extensions.code"))
+		d.holds(t, 3)
+	})
+
 	t.Run("are the only way for a file", func(t *testing.T) {
 		for _, file := range []any{"text", 1, object{"Path": "1/x"}, []string{}} {
 			body, err := json.Marshal(object{"query": one, "variables": input(object{"file": file})})
