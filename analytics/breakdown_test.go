@@ -103,7 +103,7 @@ func TestNewBreakdownRefuses(t *testing.T) {
 // TestBreakdownAndTopWorkloads compares with what Go adds up from the events.
 func TestBreakdownAndTopWorkloads(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	a := open(t, db.ClickHouseURL)
 	random := rand.New(rand.NewPCG(3, 3))
 	start := recent().Add(-10 * day)

@@ -135,7 +135,7 @@ func report(t *testing.T, db *testdb.DB, events ...event) {
 
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	thread, run := uuid.New(), uuid.New()
 	start := recent()
 	reported := []event{

@@ -47,7 +47,7 @@ func TestNewHistogramRefuses(t *testing.T) {
 
 func TestHistogramsHoldTheLargestAndTheSmallestValues(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	extremes := []float64{-math.MaxFloat64, -1, -math.SmallestNonzeroFloat64, 0, math.SmallestNonzeroFloat64, 1, math.MaxFloat64}
 	insertHappened(t, db.ClickHouse(t), []happened{{at: lately, user: 1, kind: "metric", values: named("latency_ms", extremes...)}})
 	a := open(t, db.ClickHouseURL)

@@ -120,7 +120,7 @@ func TestNewMetricsRefuses(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	clickhouse := db.ClickHouse(t)
 	_, err := clickhouse.ExecContext(t.Context(), `INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, metrics.name, metrics.value, metrics.unit)
 		SELECT fromUnixTimestamp64Milli($1 + number * 1000, 'UTC'), 1 + number % 2, 'w', 'metric', ['latency', 'tok''ens'], [number, 1.5], ['ms', ''] FROM numbers(1000)`, lately.UnixMilli())

@@ -116,7 +116,7 @@ func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	r := rand.New(rand.NewPCG(3, 14))
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	w := &world{now: time.Now().UTC().Truncate(time.Millisecond), runs: map[uuid.UUID]uuid.UUID{}, tenants: map[uuid.UUID]int{}}
 	w.subjects = map[models.SubjectKind][]models.Subject{models.SubjectPlatform: {platform}}
 	for user := 1; user <= 4; user++ { // nothing is known of the last

@@ -19,7 +19,7 @@ func workload(user int, id string) models.Subject {
 
 func TestRecentWorkloads(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	thread, run := uuid.New(), uuid.New()
 	start := recent()
 	report(t, db,
@@ -125,7 +125,7 @@ func TestRecentWorkloads(t *testing.T) {
 
 func TestWorkloads(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewClickHouse(t)
 	report(t, db, event{recent(), 1, "quiet", "start", 0, nil}, event{recent(), 1, "w", "metric", 1, nil}, event{recent(), 2, "other", "metric", 1, nil})
 	_, err := db.ClickHouse(t).ExecContext(t.Context(), "INSERT INTO aggregated_metrics (hour, user_id, workload_id, metric_name, event_count) VALUES (now() - INTERVAL 100 DAY, 1, 'aggregates only', 'm', 1)")
 	require.NoError(t, err)

@@ -59,7 +59,7 @@ func openDepot(t *testing.T, change ...func(*app.FilesConfig)) *depot {
 
 func openDepotWithin(t *testing.T, limits server.Limits, change ...func(*app.FilesConfig)) *depot {
 	t.Helper()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	d := &depot{dir: t.TempDir(), owner: db.Owner(t)}
 	_, err := d.owner.ExecContext(t.Context(), `INSERT INTO users (id, email, is_superuser) VALUES
 		(1, 'alice@example.com', false), (2, 'bob@example.com', false), (3, 'root@example.com', true)`)

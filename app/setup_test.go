@@ -58,7 +58,7 @@ type world struct {
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	owner := db.Owner(t)
 	_, err := owner.ExecContext(t.Context(), `INSERT INTO users (id, email, is_superuser) VALUES
 		(1, 'alice@example.com', false), (2, 'bob@example.com', false), (3, 'root@example.com', true)`)
@@ -66,7 +66,7 @@ func setup(t *testing.T) *world {
 	s, err := store.Open(store.Config{URL: db.AppURL, StatementTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	i, err := ingest.New(ingest.Config{URL: db.ClickHouseURL, Dir: t.TempDir()})
+	i, err := ingest.New(ingest.Config{URL: "http://127.0.0.1:1/none", Dir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, i.Close()) })
 	bucket, err := objects.Open((&url.URL{Scheme: "file", Path: t.TempDir()}).String())

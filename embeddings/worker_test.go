@@ -64,7 +64,7 @@ func (l *logged) forget() {
 
 func setup(t *testing.T) *lab {
 	t.Helper()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	l := &lab{db: db, owner: db.Owner(t), endpoint: embedtest.New(t), log: &logged{}}
 	l.exec(t, `INSERT INTO users (id, email) SELECT n, 'user' || n || '@example.com' FROM generate_series(1, 2) n`)
 	return l

@@ -41,7 +41,7 @@ type fixture struct {
 
 func setup(t *testing.T, change ...func(*live.Config)) *fixture {
 	t.Helper()
-	return setupOn(t, testdb.New(t), change...)
+	return setupOn(t, testdb.NewPostgres(t), change...)
 }
 
 func setupOn(t *testing.T, db *testdb.DB, change ...func(*live.Config)) *fixture {
@@ -390,7 +390,7 @@ func postmasterChanged(dir string, from int) bool {
 // A backup that is put in the database's place has transaction ids and sequences of its own.
 func TestHub_EndsEverySubscriptionWhenAnotherDatabaseTakesThePlace(t *testing.T) {
 	t.Parallel()
-	f, other := setup(t), testdb.New(t)
+	f, other := setup(t), testdb.NewPostgres(t)
 	s := f.subscribe(t, models.StreamFilter{})
 	name := func(from string) string { return from[strings.LastIndex(from, "/")+1 : strings.LastIndex(from, "?")] }
 	admin, err := pgx.Connect(t.Context(), os.Getenv("NETRA_OWNER_DATABASE_URL"))
@@ -438,7 +438,7 @@ func TestHub_EndsEverySubscriptionWhenTheLogIsMadeAnew(t *testing.T) {
 // Rows with transaction ids from the future came with a backup of another server.
 func TestHub_TakesNothingFromABackupForNews(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	owner, err := pgx.Connect(t.Context(), db.OwnerURL)
 	require.NoError(t, err)
 	defer owner.Close(context.Background())

@@ -40,7 +40,7 @@ const aggregates = `
 
 func TestAggregatesAreRightBeforeAndAfterMerges(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	insertEvents(t, db, t.Context(),
 		event(recent("10:00:00"), 1, "train", "metric", "['latency', 'tokens']", "[10, 100]"),
 		event(recent("10:59:59.999"), 1, "train", "metric", "['latency']", "[-30]"))
@@ -70,7 +70,7 @@ func TestAggregatesAreRightBeforeAndAfterMerges(t *testing.T) {
 
 func TestPercentilesMergeAcrossPartsAndHours(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	for hour := range 4 {
 		_, err := db.Exec(fmt.Sprintf(`INSERT INTO workload_events (timestamp, user_id, workload_id, event_type, metrics.name, metrics.value, metrics.unit)
 			SELECT '%s', 1, 'train', 'metric', ['latency'], [number * 4 + %d], ['ms'] FROM numbers(250)`, recent(fmt.Sprintf("%02d:00:00", hour)), hour))
@@ -82,7 +82,7 @@ func TestPercentilesMergeAcrossPartsAndHours(t *testing.T) {
 
 func TestARetriedInsertCountsOnce(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	batch := func(token string, events ...string) {
 		insertEvents(t, db, clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{
 			"insert_deduplication_token":                         token,
@@ -160,7 +160,7 @@ func insertMixedEvents(t *testing.T, db *sql.DB) {
 
 func TestAllAggregatesAreThoseOfTheEvents(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	insertMixedEvents(t, db)
 	requireAggregatesOfEvents(t, db)
 }
@@ -195,7 +195,7 @@ func TestAggregatesAreFilledFromTheEventsThatWereThereBefore(t *testing.T) {
 
 func TestEqualActivitiesAddUpAndRetriedOnesDoNot(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	for _, token := range []string{"a", "b", "b", "c", "a"} {
 		ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"insert_deduplication_token": token}))
 		_, err := db.ExecContext(ctx, "INSERT INTO user_activity (user_id, action, count, total_duration_ms) VALUES (1, 'login', 1, 20)")
@@ -208,7 +208,7 @@ func TestEqualActivitiesAddUpAndRetriedOnesDoNot(t *testing.T) {
 
 func TestRecentWorkloadsAreThoseOfSevenDays(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	insertEvents(t, db, t.Context(),
 		event(recent("10:00:00"), 1, "train", "start", "[]", "[]"),
 		event(recent("10:00:01"), 1, "train", "stop", "[]", "[]"),
@@ -220,7 +220,7 @@ func TestRecentWorkloadsAreThoseOfSevenDays(t *testing.T) {
 
 func TestEventsAndAggregatesExpire(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	for table, ttl := range map[string]string{
 		"workload_events":    "TTL timestamp + toIntervalDay(90)",
 		"aggregated_metrics": "TTL hour + toIntervalYear(1)",
@@ -240,7 +240,7 @@ func TestEventsAndAggregatesExpire(t *testing.T) {
 
 func TestHoursAndMonthsAreUTCWhateverTheSessionsZone(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	inIndia := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"session_timezone": "Asia/Kolkata"}))
 	insertEvents(t, db, inIndia, event(recent("10:45:00"), 1, "train", "metric", "['latency']", "[1]"))
 	require.Equal(t, []string{"10 train latency: 1 1 1 1 1"}, column[string](t, db, aggregates))
@@ -248,7 +248,7 @@ func TestHoursAndMonthsAreUTCWhateverTheSessionsZone(t *testing.T) {
 
 func TestASketchOfOneValueIsTheEnginesOwn(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t).ClickHouse(t)
+	db := testdb.NewClickHouse(t).ClickHouse(t)
 	insertEvents(t, db, t.Context(), event(recent("10:00:00"), 1, "train", "metric",
 		"['a', 'b', 'c', 'd', 'e', 'f']", "[0, -0.1, 12345678.9, 1e-45, 1e300, -1e300]"))
 	require.EqualValues(t, 6, value[uint64](t, db, "SELECT countIf(hex(CAST(value_quantiles AS String)) = hex(CAST(initializeAggregation('quantilesTDigestState(0.5, 0.9, 0.95, 0.99)', total_value) AS String))) FROM aggregated_metrics"))

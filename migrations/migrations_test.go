@@ -52,6 +52,12 @@ func TestUpDownUpLeavesTheSameSchema(t *testing.T) {
 	require.NoError(t, migrations.Up(t.Context(), owner, clickhouse, silent))
 	require.Equal(t, postgres, describePostgres(t, owner))
 	require.Equal(t, events, describeClickHouse(t, clickhouse))
+
+	// What all other tests have is a copy of this.
+	copied := testdb.New(t)
+	require.Equal(t, postgres, describePostgres(t, copied.Owner(t)))
+	require.Equal(t, events, describeClickHouse(t, copied.ClickHouse(t)))
+	require.Empty(t, pending(t, copied.Owner(t), copied.ClickHouse(t)))
 }
 
 func TestEachMigrationCanBeUndoneAndRepeated(t *testing.T) {

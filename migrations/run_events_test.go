@@ -72,7 +72,7 @@ func TestVersionsAreDenseUnderConcurrentWriters(t *testing.T) {
 
 func TestTheDoorbellRingsOncePerTransactionAndSaysNothing(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	owner := db.Owner(t)
 	user := value[int](t, owner, "INSERT INTO users (email) VALUES ('alice@example.com') RETURNING id")
 	listener, err := pgx.Connect(t.Context(), db.AppURL)

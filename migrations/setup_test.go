@@ -25,7 +25,7 @@ type tenants struct {
 
 func setup(t *testing.T) *tenants {
 	t.Helper()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	s := &tenants{owner: db.Owner(t), app: db.App(t)}
 	s.alice = value[int](t, s.owner, "INSERT INTO users (email) VALUES ('alice@example.com') RETURNING id")
 	s.bob = value[int](t, s.owner, "INSERT INTO users (email) VALUES ('bob@example.com') RETURNING id")

@@ -32,7 +32,7 @@ func TestCatalogue(t *testing.T) {
 		unreachable[row[1]] = true
 	}
 
-	rows, err := testdb.New(t).Owner(t).QueryContext(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
+	rows, err := testdb.NewPostgres(t).Owner(t).QueryContext(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name IN (SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE') ORDER BY 1, ordinal_position`)
 	require.NoError(t, err)
 	defer rows.Close()

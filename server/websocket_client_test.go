@@ -49,7 +49,7 @@ type platform struct {
 
 func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 	t.Helper()
-	databases := testdb.New(t)
+	databases := testdb.NewPostgres(t)
 	p := &platform{t: t, databases: databases, secret: []byte(strings.Repeat("s", server.MinSecret)), addr: "127.0.0.1:0"}
 	var err error
 	p.db, err = pgx.Connect(t.Context(), databases.OwnerURL)

@@ -15,7 +15,7 @@ import (
 
 func setup(t *testing.T) (*Store, *testdb.DB) {
 	t.Helper()
-	db := testdb.New(t)
+	db := testdb.NewPostgres(t)
 	_, err := db.Owner(t).ExecContext(t.Context(), `INSERT INTO users (id, email, is_active, is_superuser) VALUES
 		(1, 'a@example.com', true, false), (2, 'b@example.com', true, true), (3, 'c@example.com', false, false)`)
 	require.NoError(t, err)

@@ -35,7 +35,7 @@ type rig struct {
 
 func setup(t *testing.T, change ...func(*ingest.Config)) *rig {
 	t.Helper()
-	databases := testdb.New(t)
+	databases := testdb.NewClickHouse(t)
 	r := &rig{db: databases.ClickHouse(t), log: &lockedBuffer{}}
 	r.cfg = ingest.Config{URL: databases.ClickHouseURL, Dir: filepath.Join(t.TempDir(), "spool"), Linger: time.Millisecond, BlockRows: 3000, Log: slog.New(slog.NewTextHandler(r.log, nil))}
 	for _, c := range change {

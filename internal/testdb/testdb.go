@@ -7,9 +7,12 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -19,20 +22,38 @@ import (
 	"github.com/netra-ai/netra/migrations"
 )
 
-// DB is a test's own pair of databases. They are dropped when the test ends, whoever is still connected.
+// DB is a test's own databases. They are dropped when the test ends, whoever is still connected.
 type DB struct {
-	OwnerURL      string // PostgreSQL as the owner of the tables
-	AppURL        string // PostgreSQL as the application role, under row-level security
-	ClickHouseURL string
+	OwnerURL      string // PostgreSQL as the owner of the tables; empty without one
+	AppURL        string // PostgreSQL as the application role, under row-level security; empty without one
+	ClickHouseURL string // empty without one
 }
 
-// New makes both databases and migrates them. PostgreSQL's is a copy of a template, which is migrated once and kept for later tests.
+// New makes both databases with their schemas. They are copies: migrations run once for all tests on the same engines.
 func New(t testing.TB) *DB {
 	t.Helper()
 	db := locate(t)
-	db.createClickHouse(t)
-	db.createPostgres(t, db.template(t))
-	migrate(t, db.OwnerURL, db.ClickHouseURL)
+	template := templateOf(t, db)
+	db.createPostgres(t, template.postgres)
+	db.createClickHouse(t, template.clickhouse)
+	return db
+}
+
+// NewPostgres is New without ClickHouse, for tests that keep out of analytics: making ClickHouse's tables takes longer than most tests.
+func NewPostgres(t testing.TB) *DB {
+	t.Helper()
+	db := locate(t)
+	db.createPostgres(t, templateOf(t, db).postgres)
+	db.ClickHouseURL = ""
+	return db
+}
+
+// NewClickHouse is New without PostgreSQL.
+func NewClickHouse(t testing.TB) *DB {
+	t.Helper()
+	db := locate(t)
+	db.createClickHouse(t, templateOf(t, db).clickhouse)
+	db.OwnerURL, db.AppURL = "", ""
 	return db
 }
 
@@ -40,8 +61,8 @@ func New(t testing.TB) *DB {
 func Empty(t testing.TB) *DB {
 	t.Helper()
 	db := locate(t)
-	db.createClickHouse(t)
 	db.createPostgres(t, "template1")
+	db.createClickHouse(t, nil)
 	return db
 }
 
@@ -84,13 +105,17 @@ func locate(t testing.TB) *DB {
 	}
 }
 
-func (db *DB) createClickHouse(t testing.TB) {
+func (db *DB) createClickHouse(t testing.TB, statements []string) {
 	t.Helper()
-	pool := db.ClickHouse(t)
+	name, pool := databaseOf(t, db.ClickHouseURL), db.ClickHouse(t)
 	t.Cleanup(func() {
-		_, err := pool.Exec("DROP DATABASE IF EXISTS " + databaseOf(t, db.ClickHouseURL) + " SYNC")
+		_, err := pool.Exec("DROP DATABASE IF EXISTS " + name + " SYNC")
 		require.NoError(t, err)
 	})
+	for _, statement := range statements {
+		_, err := pool.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
 }
 
 func (db *DB) createPostgres(t testing.TB, template string) {
@@ -108,30 +133,45 @@ func (db *DB) createPostgres(t testing.TB, template string) {
 	})
 }
 
-// template names a migrated database that takes no connections, so that it can be copied at any time. The first test that needs it makes
-// it, under a lock that all test binaries share and that ends with the connection; it gets its name only when it is complete.
-func (db *DB) template(t testing.TB) string {
+// template is what copies are made of.
+type template struct {
+	postgres   string   // a migrated database that takes no connections, so that it can be copied at any time
+	clickhouse []string // statements that make what the migrations of ClickHouse make
+}
+
+// templateOf makes the template where there is none, under a lock that all test binaries share and that ends with the connection. The
+// database gets its name only when it is complete. Its comment holds ClickHouse's statements, so that neither is without the other.
+func templateOf(t testing.TB, db *DB) template {
 	t.Helper()
-	name := "netra_template_" + migrations.Fingerprint()
+	made := template{postgres: "netra_migrated_" + migrations.Fingerprint()}
 	administer(t, func(ctx context.Context, admin *pgx.Conn) error {
+		read := func() error {
+			return admin.QueryRow(ctx, "SELECT shobj_description(oid, 'pg_database')::jsonb FROM pg_database WHERE datname = $1", made.postgres).Scan(&made.clickhouse)
+		}
+		if err := read(); !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
 		if _, err := admin.Exec(ctx, "SELECT pg_advisory_lock(hashtext('netra_template'))"); err != nil {
 			return err
 		}
-		var exists bool
-		err := admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists)
-		if err != nil || exists {
+		if err := read(); !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		unfinished := name + "_unfinished"
+		unfinished := made.postgres + "_unfinished"
 		for _, statement := range []string{"DROP DATABASE IF EXISTS " + unfinished + " WITH (FORCE)", "CREATE DATABASE " + unfinished} {
 			if _, err := admin.Exec(ctx, statement); err != nil {
 				return err
 			}
 		}
-		migrate(t, withDatabase(t, db.OwnerURL, unfinished), db.ClickHouseURL)
+		made.clickhouse = migrate(t, &DB{OwnerURL: withDatabase(t, db.OwnerURL, unfinished), ClickHouseURL: locate(t).ClickHouseURL})
+		comment, err := json.Marshal(made.clickhouse)
+		if err != nil {
+			return err
+		}
 		for _, statement := range []string{
+			"COMMENT ON DATABASE " + unfinished + " IS '" + strings.ReplaceAll(string(comment), "'", "''") + "'",
 			"ALTER DATABASE " + unfinished + " WITH ALLOW_CONNECTIONS false",
-			"ALTER DATABASE " + unfinished + " RENAME TO " + name,
+			"ALTER DATABASE " + unfinished + " RENAME TO " + made.postgres,
 		} {
 			if _, err := admin.Exec(ctx, statement); err != nil {
 				return err
@@ -139,18 +179,37 @@ func (db *DB) template(t testing.TB) string {
 		}
 		return nil
 	})
-	return name
+	return made
 }
 
-func migrate(t testing.TB, ownerURL, clickhouseURL string) {
+// definitions are the statements that make the tables of a migrated ClickHouse database again, then what reads them, then goose's notes.
+const definitions = `
+	SELECT statement FROM (
+		SELECT engine LIKE '%View' AS part, replaceAll(create_table_query, concat(currentDatabase(), '.'), '') AS statement
+			FROM system.tables WHERE database = currentDatabase()
+		UNION ALL
+		SELECT 2, concat('INSERT INTO goose_db_version (version_id, is_applied) VALUES ',
+			arrayStringConcat(groupArray(concat('(', toString(version_id), ', ', toString(is_applied), ')')), ', ')) FROM goose_db_version
+	) ORDER BY part, statement`
+
+// migrate applies all migrations and returns what makes ClickHouse's tables again.
+func migrate(t testing.TB, db *DB) (statements []string) {
 	t.Helper()
-	owner, err := sql.Open("pgx", ownerURL)
-	require.NoError(t, err)
-	defer owner.Close()
-	clickhouse, err := migrations.OpenClickHouse(t.Context(), clickhouseURL)
-	require.NoError(t, err)
-	defer clickhouse.Close()
+	owner := db.Owner(t)
+	defer owner.Close() // a database with connections cannot be renamed
+	db.createClickHouse(t, nil)
+	clickhouse := db.ClickHouse(t)
 	require.NoError(t, migrations.Up(t.Context(), owner, clickhouse, slog.New(slog.DiscardHandler)))
+	rows, err := clickhouse.QueryContext(t.Context(), definitions)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var statement string
+		require.NoError(t, rows.Scan(&statement))
+		statements = append(statements, statement)
+	}
+	require.NoError(t, rows.Err())
+	return statements
 }
 
 // administer runs work on a connection of the owner to the engine's own database. It serves cleanups too, which run after the
