@@ -269,12 +269,12 @@ if [[ ! -f $built || -n $(find $playground web/client/src -path $playground/node
 	npm_quietly $playground run build
 fi
 
-if [[ $browser == yes ]]; then
-	client=web/client
-	npm_ci $client "the live client's packages"
-	if [[ ! -f $client/dist/index.js || -n $(find $client/src -newer $client/dist/index.js -print -quit) ]]; then
-		npm_quietly $client run build
-	fi
+# Where the client has been built before, as for its tests, what was built does not fall behind its source.
+client=web/client
+[[ $browser = no ]] || npm_ci $client "the live client's packages"
+if [[ $browser = yes || -d $client/node_modules && -f $client/dist/index.js ]] &&
+	[[ ! -f $client/dist/index.js || -n $(find $client/src -newer $client/dist/index.js -print -quit) ]]; then
+	npm_quietly $client run build
 fi
 
 if [[ -n ${build:-} ]]; then

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ type assembly struct {
 	origins                    []string
 	proxies                    []netip.Prefix // whose X-Forwarded-For is believed
 	grace                      time.Duration
-	keepEvents                 time.Duration     // 7 days unless set
+	keepEvents                 time.Duration
 	embeddings                 embeddings.Config // without a URL there is no endpoint
 	playground                 func(*store.Store) http.Handler
 	log                        *slog.Logger
@@ -93,7 +92,7 @@ func assemble(a assembly) (_ *replica, err error) {
 		return nil, err
 	}
 	r.hub = live.New(live.Config{DatabaseURL: a.databaseURL, Store: r.store, Log: a.log})
-	r.retention = live.Retention{Store: r.store, Keep: cmp.Or(a.keepEvents, 7*24*time.Hour), Log: a.log}
+	r.retention = live.Retention{Store: r.store, Keep: a.keepEvents, Log: a.log}
 	if a.embeddings.URL != "" {
 		if r.embeddings, err = embeddings.New(a.embeddings); err != nil {
 			return nil, err

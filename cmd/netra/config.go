@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // config is everything that the environment says. A command's flags override it.
@@ -79,6 +80,17 @@ func (c *config) uploads() (uploads, error) {
 		}
 	}
 	return u, nil
+}
+
+// minKeepEvents is the database's own floor.
+const minKeepEvents = time.Hour
+
+func (c *config) keepEvents() (time.Duration, error) {
+	keep, err := time.ParseDuration(c.KeepEvents)
+	if err != nil || keep < minKeepEvents {
+		return 0, fmt.Errorf("%q is no time to keep events: it is a duration of at least %s, such as 168h", c.KeepEvents, minKeepEvents)
+	}
+	return keep, nil
 }
 
 func environment(name, fallback string) string {

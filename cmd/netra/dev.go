@@ -146,10 +146,14 @@ func (d *development) runOn(ctx context.Context, engines *embedded.Engines, list
 	if err != nil {
 		return err
 	}
+	keep, err := d.cfg.keepEvents()
+	if err != nil {
+		return err
+	}
 	r, err := assemble(assembly{
 		spool: d.cfg.spool(), spoolLimit: limit, uploads: files, embeddings: endpoint,
 		databaseURL: d.cfg.DatabaseURL, clickHouseURL: d.cfg.ClickHouseURL, secret: []byte(d.cfg.Secret),
-		grace: devGrace, playground: d.playground, log: d.log,
+		grace: devGrace, keepEvents: keep, playground: d.playground, log: d.log,
 	})
 	if err != nil {
 		return err

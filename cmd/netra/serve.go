@@ -15,12 +15,8 @@ import (
 	"github.com/netra-ai/netra/web/playground"
 )
 
-// minKeepEvents is the database's own floor.
-const minKeepEvents = time.Hour
-
 func newServeCommand(cfg *config) *cobra.Command {
 	address, grace := cfg.Addr, 10*time.Second
-	keepEvents := cfg.KeepEvents
 	var origins, proxies []string
 	command := &cobra.Command{
 		Use:   "serve",
@@ -45,9 +41,9 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			); err != nil {
 				return err
 			}
-			keep, err := time.ParseDuration(keepEvents)
-			if err != nil || keep < minKeepEvents {
-				return fmt.Errorf("%q is no time to keep events: it is a duration of at least %s, such as 168h", keepEvents, minKeepEvents)
+			keep, err := cfg.keepEvents()
+			if err != nil {
+				return err
 			}
 			log := slog.New(server.LogHandler(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
 			listener, err := listen(cmd.Context(), address)
@@ -72,7 +68,7 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 	}
 	command.Flags().StringVar(&address, "addr", address, "where to listen")
 	command.Flags().DurationVar(&grace, "grace", grace, "how long requests and sockets may take to end")
-	command.Flags().StringVar(&keepEvents, "keep-events", keepEvents, "how long changes of runs are kept, for clients to resume from (NETRA_KEEP_EVENTS)")
+	command.Flags().StringVar(&cfg.KeepEvents, "keep-events", cfg.KeepEvents, "how long changes of runs are kept, for clients to resume from (NETRA_KEEP_EVENTS)")
 	command.Flags().StringArrayVar(&origins, "allow-origin", nil, "a page's origin that may read answers, such as https://app.example.com; may be repeated")
 	command.Flags().StringArrayVar(&proxies, "trust-proxy", nil, "addresses, such as 10.0.0.0/8, of proxies whose X-Forwarded-For the audit log believes; may be repeated")
 	return command
