@@ -61,6 +61,7 @@ type soak struct {
 // TestFaults is the promise of live status: whatever breaks, every client receives every change of what it watches, in order for each run, and
 // every message, in order for each transaction, over any replica and by either transport. It lasts NETRA_SOAK (25 s unless set).
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("NETRA_SOAK"), "25s"))
 	require.NoError(t, err)
 	s := newSoak(t)
