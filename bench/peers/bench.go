@@ -1,0 +1,305 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/netra-ai/netra/server"
+)
+
+// bench is one run of everything.
+type bench struct {
+	plan
+	engines
+	dir      string
+	secret   string
+	tokens   []string // of the users of the largest dataset, whose ids the others share
+	postgres *postgres
+	results  results
+}
+
+// results are the series by workload and contender, and what was measured on the side.
+type results struct {
+	began      time.Time
+	took       time.Duration
+	contenders []string // in order of appearance
+	series     map[string]map[string]*series
+	memory     map[string]int // peak resident kB
+	versions   map[string]string
+	growth     []grown
+	sockets    *series // the reference query of ours while sockets are open
+}
+
+// grown is ours at a number of messages.
+type grown struct {
+	messages int
+	*series
+}
+
+func (r *results) of(w, contender string) *series {
+	if r.series[w] == nil {
+		r.series[w] = map[string]*series{}
+	}
+	if r.series[w][contender] == nil {
+		r.series[w][contender] = &series{}
+		if !slices.Contains(r.contenders, contender) {
+			r.contenders = append(r.contenders, contender)
+		}
+	}
+	return r.series[w][contender]
+}
+
+func (b *bench) wants(contender string) bool {
+	return len(b.only) == 0 || slices.Contains(b.only, contender)
+}
+
+const (
+	nameOurs     = "netra"
+	nameBypass   = "netra without row-level security"
+	nameJSON     = "PostgreSQL's own JSON"
+	nameHTTP     = "net/http from memory"
+	tokenMinutes = 120
+)
+
+func (b *bench) run(ctx context.Context) (err error) {
+	b.results = results{began: time.Now(), series: map[string]map[string]*series{}, memory: map[string]int{}, versions: map[string]string{}}
+	if b.dir, err = os.MkdirTemp("", "netra-peers-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	b.secret = strings.Repeat("s", server.MinSecret)
+	users := max(1_000, slices.Max(append(b.growth, 0)))
+	for u := range users {
+		token, err := server.NewToken([]byte(b.secret), firstUser+u, tokenMinutes*time.Minute)
+		if err != nil {
+			return err
+		}
+		b.tokens = append(b.tokens, token)
+	}
+	b.say("loading 1,000,000 messages, unless an earlier run did")
+	data, err := openDataset(ctx, b.engines, 1_000)
+	if err != nil {
+		return err
+	}
+	if b.postgres, err = openPostgres(ctx, data.ownerURL); err != nil {
+		return err
+	}
+	defer b.postgres.owner.Close()
+	if err := b.race(ctx, data); err != nil {
+		return err
+	}
+	b.results.took = time.Since(b.results.began)
+	return b.report()
+}
+
+func (b *bench) say(format string, arguments ...any) {
+	fmt.Fprintf(os.Stderr, "%7s "+format+"\n", append([]any{time.Since(b.results.began).Round(time.Second)}, arguments...)...)
+}
+
+// race measures all contenders on all workloads, in rounds in which each has its turn.
+func (b *bench) race(ctx context.Context, data *dataset) (err error) {
+	contenders, err := b.startAll(ctx, data)
+	defer func() {
+		for _, c := range contenders {
+			err = errors.Join(err, c.stop())
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	for _, w := range b.workloads {
+		if err := b.raceOn(ctx, w, data, contenders); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	for _, c := range contenders {
+		if b.results.memory[c.name], err = statusOf(c.pid, "VmHWM"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) startAll(ctx context.Context, data *dataset) ([]*contender, error) {
+	var contenders []*contender
+	if b.wants("netra") {
+		c, err := b.startOurs(ctx, nameOurs, data, data.appURL)
+		if err != nil {
+			return contenders, err
+		}
+		contenders = append(contenders, c)
+		// Whoever has the rights of the owner has BYPASSRLS: the same binary, queries and rows without the policies.
+		if c, err = b.startOurs(ctx, nameBypass, data, data.ownerURL); err != nil {
+			return contenders, err
+		}
+		c.only = []string{reference.name, point.name}
+		contenders = append(contenders, c)
+	}
+	return contenders, nil
+}
+
+func (b *bench) startOurs(ctx context.Context, name string, data *dataset, databaseURL string) (*contender, error) {
+	c := &contender{name: name, data: data, counts: true}
+	directory := filepath.Join(b.dir, strings.ReplaceAll(name, " ", "-"))
+	return c, c.start(ctx, os.DevNull, []string{
+		"NETRA_SECRET=" + b.secret, "NETRA_DATABASE_URL=" + databaseURL, "NETRA_CLICKHOUSE_URL=" + b.clickHouseURL, "NETRA_DATA_DIR=" + directory,
+	}, b.program, "serve", "--addr", "127.0.0.1:0")
+}
+
+// turn is what a contender does in a workload.
+type turn struct {
+	name     string
+	c        *contender // nil for pgbench
+	requests [][]byte
+	saturate func(context.Context, time.Duration) (load, error)
+}
+
+func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contenders []*contender) error {
+	turns, err := b.prepare(ctx, w, data, contenders)
+	if err != nil {
+		return err
+	}
+	for _, t := range turns {
+		if t.name == nameHTTP {
+			defer func() { err = errors.Join(err, t.c.stop()) }()
+		}
+		if _, err := t.saturate(ctx, b.warm); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	for round := range b.rounds {
+		for _, t := range turns {
+			s, err := b.measure(ctx, t)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			series := b.results.of(w.name, t.name)
+			series.samples = append(series.samples, s)
+			b.say("%-10s round %d  %-34s %8.1f /s", w.name, round+1, t.name, s.perSecond)
+		}
+	}
+	for _, t := range turns {
+		if t.c == nil || t.name == nameHTTP {
+			continue
+		}
+		series := b.results.of(w.name, t.name)
+		if series.half, err = pace(ctx, t.c.address, t.requests, series.median(throughput)/2, b.half); err != nil {
+			return fmt.Errorf("%s at half load: %w", t.name, err)
+		}
+		if series.statements, series.trips, err = b.postgres.sides(ctx, t.c, t.requests); err != nil {
+			return fmt.Errorf("%s: count statements: %w", t.name, err)
+		}
+	}
+	return err
+}
+
+func (b *bench) measure(ctx context.Context, t turn) (sample, error) {
+	pid, allocated := 0, func() (allocations, error) { return allocations{}, nil }
+	if t.c != nil {
+		pid, allocated = t.c.pid, func() (allocations, error) { return t.c.allocations(ctx) }
+	}
+	return b.postgres.round(ctx, pid, allocated, func() (load, error) { return t.saturate(ctx, b.round) })
+}
+
+// prepare checks that all give the same answers, and makes everybody's requests.
+func (b *bench) prepare(ctx context.Context, w workload, data *dataset, contenders []*contender) ([]turn, error) {
+	var turns []turn
+	for _, c := range contenders {
+		if !c.takesPartIn(w) {
+			continue
+		}
+		requests, err := w.requests(c.dialect, data, b.tokens, c.address)
+		if err != nil {
+			return nil, err
+		}
+		turns = append(turns, turn{c.name, c, requests, func(ctx context.Context, d time.Duration) (load, error) { return saturate(ctx, c.address, requests, d) }})
+	}
+	var sample []byte
+	for _, user := range []int{0, 1, 500, 999} {
+		answers := map[string][]byte{}
+		for _, t := range turns {
+			answer, err := t.c.ask(t.requests[user])
+			if err != nil {
+				return nil, err
+			}
+			answers[t.name] = answer
+			b.results.of(w.name, t.name).answer = len(answer)
+		}
+		if w.name == reference.name && b.wants("json") {
+			answer, err := askPostgres(ctx, data, firstUser+user)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", nameJSON, err)
+			}
+			answers[nameJSON] = answer
+			b.results.of(w.name, nameJSON).answer = len(answer)
+			sample = answer
+		}
+		if err := compare(w, answers); err != nil {
+			return nil, err
+		}
+		if answer, ok := answers[nameOurs]; ok {
+			sample = answer
+		}
+	}
+	if w.name != reference.name {
+		return turns, nil
+	}
+	if b.wants("json") {
+		program, err := newPgbench(ctx, data, b.dir)
+		if err != nil {
+			return nil, err
+		}
+		turns = append(turns, turn{name: nameJSON, saturate: program.saturate})
+	}
+	if b.wants("http") {
+		limit, err := b.serveAnswer(ctx, sample)
+		if err != nil {
+			return nil, err
+		}
+		requests, err := w.requests(ours, data, b.tokens, limit.address)
+		if err != nil {
+			return nil, err
+		}
+		b.results.of(w.name, nameHTTP).answer = len(sample)
+		turns = append(turns, turn{nameHTTP, limit, requests, func(ctx context.Context, d time.Duration) (load, error) {
+			return saturate(ctx, limit.address, requests, d)
+		}})
+	}
+	return turns, nil
+}
+
+// serveAnswer starts this program again as a server of one answer.
+func (b *bench) serveAnswer(ctx context.Context, answer []byte) (*contender, error) {
+	path := filepath.Join(b.dir, "answer.json")
+	if err := os.WriteFile(path, answer, 0o600); err != nil {
+		return nil, err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	limit := &contender{name: nameHTTP}
+	return limit, limit.start(ctx, os.DevNull, nil, program, "-serve-file", path)
+}
+
+// bestPeer is the fastest of those who are neither us nor a limit, nil when there is none.
+func (r *results) bestPeer(w string) (string, *series) {
+	var name string
+	var best *series
+	for other, s := range r.series[w] {
+		if other == nameOurs || other == nameBypass || other == nameJSON || other == nameHTTP {
+			continue
+		}
+		if best == nil || cmp.Compare(s.median(throughput), best.median(throughput)) > 0 {
+			name, best = other, s
+		}
+	}
+	return name, best
+}

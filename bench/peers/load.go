@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http/httputil"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// connections is how many requests are under way at saturation: enough for two cores, and few enough that nobody's pool is the limit.
+const connections = 16
+
+// client speaks just enough HTTP/1.1 to keep one connection busy, for a fraction of what net/http's client costs: it shares the cores with
+// what it measures.
+type client struct {
+	conn   net.Conn
+	reader *bufio.Reader
+	body   bytes.Buffer
+}
+
+func dial(address string) (*client, error) {
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 64<<10)}, nil
+}
+
+const requestTimeout = 30 * time.Second
+
+// ask sends a request and reads its answer, which is valid until the next one.
+func (c *client) ask(request []byte) ([]byte, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return nil, err
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return nil, err
+	}
+	status, err := c.line()
+	if err != nil {
+		return nil, err
+	}
+	ok := bytes.HasPrefix(status, []byte("HTTP/1.1 200 "))
+	failure := string(status)
+	length, chunked := -1, false
+	for {
+		line, err := c.line()
+		if err != nil {
+			return nil, err
+		}
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch value = bytes.TrimSpace(value); {
+		case bytes.EqualFold(name, []byte("content-length")):
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return nil, err
+			}
+		case bytes.EqualFold(name, []byte("transfer-encoding")):
+			chunked = bytes.EqualFold(value, []byte("chunked"))
+		}
+	}
+	c.body.Reset()
+	switch {
+	case chunked:
+		if _, err = c.body.ReadFrom(httputil.NewChunkedReader(c.reader)); err == nil {
+			_, err = c.line() // the end of the trailer
+		}
+	case length >= 0:
+		_, err = io.CopyN(&c.body, c.reader, int64(length))
+	default:
+		err = errors.New("an answer of unknown length")
+	}
+	if err == nil && (!ok || bytes.Contains(c.body.Bytes()[:min(c.body.Len(), 2000)], []byte(`"errors":`))) {
+		err = fmt.Errorf("%s: %.500s", failure, c.body.Bytes())
+	}
+	return c.body.Bytes(), err
+}
+
+func (c *client) line() ([]byte, error) {
+	line, err := c.reader.ReadSlice('\n')
+	return bytes.TrimRight(line, "\r\n"), err
+}
+
+// load is a number of requests that were answered.
+type load struct {
+	requests int
+	took     time.Duration
+	times    []time.Duration // of each request, sorted
+}
+
+func (l load) perSecond() float64 { return float64(l.requests) / l.took.Seconds() }
+
+func (l load) percentile(p float64) time.Duration {
+	if len(l.times) == 0 {
+		return 0
+	}
+	return l.times[min(int(p*float64(len(l.times))), len(l.times)-1)]
+}
+
+// saturate asks over all connections, each the next as soon as the last is answered.
+func saturate(ctx context.Context, address string, requests [][]byte, duration time.Duration) (load, error) {
+	return drive(ctx, address, duration, connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
+		var times []time.Duration
+		for {
+			began := time.Now()
+			if !began.Before(end) {
+				return times, nil
+			}
+			if _, err := c.ask(requests[draw.IntN(len(requests))]); err != nil {
+				return nil, err
+			}
+			times = append(times, time.Since(began))
+		}
+	})
+}
+
+// pace asks at a steady rate, whatever the answers take. A request's time begins when it was due, so that a stall is seen by all that come due
+// in it. The connections are so many that one is nearly always free.
+func pace(ctx context.Context, address string, requests [][]byte, rate float64, duration time.Duration) (load, error) {
+	began, next := time.Now(), atomic.Int64{}
+	return drive(ctx, address, duration, 4*connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
+		var times []time.Duration
+		for {
+			due := began.Add(time.Duration(float64(next.Add(1)) / rate * float64(time.Second)))
+			if !due.Before(end) {
+				return times, nil
+			}
+			if wait := time.Until(due); wait > 0 {
+				time.Sleep(wait)
+				due = time.Now() // waking up late is our doing
+			}
+			if _, err := c.ask(requests[draw.IntN(len(requests))]); err != nil {
+				return nil, err
+			}
+			times = append(times, time.Since(due))
+		}
+	})
+}
+
+// drive runs work on n connections until the duration is over, or one fails.
+func drive(ctx context.Context, address string, duration time.Duration, n int, work func(*client, *rand.Rand, time.Time) ([]time.Duration, error)) (load, error) {
+	clients := make([]*client, n)
+	for i := range clients {
+		c, err := dial(address)
+		if err != nil {
+			return load{}, err
+		}
+		defer c.conn.Close()
+		clients[i] = c
+	}
+	stop := context.AfterFunc(ctx, func() {
+		for _, c := range clients {
+			_ = c.conn.Close()
+		}
+	})
+	defer stop()
+	var mu sync.Mutex
+	var all load
+	var failure error
+	var working sync.WaitGroup
+	began := time.Now()
+	for i, c := range clients {
+		working.Go(func() {
+			times, err := work(c, rand.New(rand.NewPCG(uint64(i), 1)), began.Add(duration))
+			mu.Lock()
+			defer mu.Unlock()
+			all.times = append(all.times, times...)
+			if failure == nil {
+				failure = err
+			}
+		})
+	}
+	working.Wait()
+	all.requests, all.took = len(all.times), time.Since(began)
+	slices.Sort(all.times)
+	if ctx.Err() != nil {
+		return all, ctx.Err()
+	}
+	return all, failure
+}
