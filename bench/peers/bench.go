@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,15 +31,7 @@ type results struct {
 	contenders []string // in order of appearance
 	series     map[string]map[string]*series
 	memory     map[string]int // peak resident kB
-	versions   map[string]string
-	growth     []grown
-	sockets    *series // the reference query of ours while sockets are open
-}
-
-// grown is ours at a number of messages.
-type grown struct {
-	messages int
-	*series
+	growth     []int          // numbers of messages
 }
 
 func (r *results) of(w, contender string) *series {
@@ -63,13 +54,14 @@ func (b *bench) wants(contender string) bool {
 const (
 	nameOurs     = "netra"
 	nameBypass   = "netra without row-level security"
+	nameSockets  = "netra with 1,000 subscriptions open"
 	nameJSON     = "PostgreSQL's own JSON"
 	nameHTTP     = "net/http from memory"
 	tokenMinutes = 120
 )
 
 func (b *bench) run(ctx context.Context) (err error) {
-	b.results = results{began: time.Now(), series: map[string]map[string]*series{}, memory: map[string]int{}, versions: map[string]string{}}
+	b.results = results{began: time.Now(), series: map[string]map[string]*series{}, memory: map[string]int{}}
 	if b.dir, err = os.MkdirTemp("", "netra-peers-"); err != nil {
 		return err
 	}
@@ -94,6 +86,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 	defer b.postgres.owner.Close()
 	if err := b.race(ctx, data); err != nil {
 		return err
+	}
+	if len(b.growth) > 0 {
+		if err := b.grow(ctx); err != nil {
+			return fmt.Errorf("growth: %w", err)
+		}
 	}
 	b.results.took = time.Since(b.results.began)
 	return b.report()
@@ -141,8 +138,41 @@ func (b *bench) startAll(ctx context.Context, data *dataset) ([]*contender, erro
 		}
 		c.only = []string{reference.name, point.name}
 		contenders = append(contenders, c)
+		if c, err = b.startOurs(ctx, nameSockets, data, data.appURL); err != nil {
+			return contenders, err
+		}
+		c.only = []string{reference.name}
+		contenders = append(contenders, c)
+		closeAll, err := openSockets(ctx, c, b.tokens)
+		if err != nil {
+			return contenders, fmt.Errorf("open sockets: %w", err)
+		}
+		stop := c.stop
+		c.stop = func() error { closeAll(); return stop() }
+	}
+	for _, peer := range nodePeers {
+		if !b.wants(peer.name) {
+			continue
+		}
+		c := &contender{name: peer.title, dialect: peer.dialect, data: data}
+		if err := c.start(ctx, filepath.Join(b.dir, peer.name+".log"), []string{"NODE_ENV=production", "DATABASE_URL=" + data.appURL, "NETRA_SECRET=" + b.secret},
+			filepath.Join(b.node, "node_modules", ".bin", "node"), filepath.Join(b.node, "server.js"), peer.name); err != nil {
+			return contenders, err
+		}
+		contenders = append(contenders, c)
 	}
 	return contenders, nil
+}
+
+// nodePeers are servers that run on Node, by the name of their file.
+var nodePeers = []struct {
+	name, title string
+	dialect     dialect
+}{
+	{"postgraphile", "PostGraphile", graphile},
+	{"apollo", "Apollo Server", ours},
+	{"yoga", "GraphQL Yoga", ours},
+	{"mercurius", "Mercurius with JIT", ours},
 }
 
 func (b *bench) startOurs(ctx context.Context, name string, data *dataset, databaseURL string) (*contender, error) {
@@ -275,6 +305,54 @@ func (b *bench) prepare(ctx context.Context, w workload, data *dataset, contende
 	return turns, nil
 }
 
+// grow measures the reference query of ours over ever more rows, in rounds over the sizes.
+func (b *bench) grow(ctx context.Context) (err error) {
+	var turns []turn
+	for _, users := range b.growth {
+		b.say("loading %d messages, unless an earlier run did", users*threadsPerUser*messagesPerThread)
+		data, err := openDataset(ctx, b.engines, users)
+		if err != nil {
+			return err
+		}
+		if data.plain() {
+			defer func() { err = errors.Join(err, data.drop(context.WithoutCancel(ctx), b.engines)) }()
+		}
+		c, err := b.startOurs(ctx, growthName(data.messages()), data, data.appURL)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.stop()) }()
+		requests, err := reference.requests(ours, data, b.tokens, c.address)
+		if err != nil {
+			return err
+		}
+		b.results.growth = append(b.results.growth, data.messages())
+		turns = append(turns, turn{c.name, c, requests, func(ctx context.Context, d time.Duration) (load, error) { return saturate(ctx, c.address, requests, d) }})
+	}
+	for _, t := range turns {
+		if _, err := t.saturate(ctx, 2*b.warm); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	for range b.rounds {
+		for _, t := range turns {
+			s, err := b.measure(ctx, t)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			series := b.results.of(growthSeries, t.name)
+			series.samples = append(series.samples, s)
+			b.say("%-10s %-34s %8.1f /s", growthSeries, t.name, s.perSecond)
+		}
+	}
+	return nil
+}
+
+// growthSeries is where results keeps what grow measured.
+const growthSeries = "growth"
+
+func growthName(messages int) string { return fmt.Sprintf("%d messages", messages) }
+
 // serveAnswer starts this program again as a server of one answer.
 func (b *bench) serveAnswer(ctx context.Context, answer []byte) (*contender, error) {
 	path := filepath.Join(b.dir, "answer.json")
@@ -287,19 +365,4 @@ func (b *bench) serveAnswer(ctx context.Context, answer []byte) (*contender, err
 	}
 	limit := &contender{name: nameHTTP}
 	return limit, limit.start(ctx, os.DevNull, nil, program, "-serve-file", path)
-}
-
-// bestPeer is the fastest of those who are neither us nor a limit, nil when there is none.
-func (r *results) bestPeer(w string) (string, *series) {
-	var name string
-	var best *series
-	for other, s := range r.series[w] {
-		if other == nameOurs || other == nameBypass || other == nameJSON || other == nameHTTP {
-			continue
-		}
-		if best == nil || cmp.Compare(s.median(throughput), best.median(throughput)) > 0 {
-			name, best = other, s
-		}
-	}
-	return name, best
 }

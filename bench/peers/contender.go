@@ -18,7 +18,6 @@ import (
 // contender is a server that answers workloads, running as a process of its own.
 type contender struct {
 	name    string
-	version string
 	dialect dialect
 	only    []string // names of the workloads that it takes part in; all when empty
 	data    *dataset
@@ -47,7 +46,7 @@ const startTimeout = 30 * time.Second
 // stopTimeout is how long it may take to end.
 const stopTimeout = 15 * time.Second
 
-// start runs a command whose first line says where it listens, as http://host:port. What else it says goes to the file log.
+// start runs a command that prints where it listens as http://host:port. What else it says goes to the file log.
 func (c *contender) start(ctx context.Context, log string, environment []string, program string, arguments ...string) error {
 	command := exec.CommandContext(ctx, program, arguments...)
 	command.Env = append(os.Environ(), environment...)
@@ -76,18 +75,22 @@ func (c *contender) start(ctx context.Context, log string, environment []string,
 		}
 		return nil
 	}
-	said := make(chan string, 1)
+	listening := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n')
-		said <- line
+		defer close(listening)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if _, address, found := strings.Cut(lines.Text(), "http://"); found && len(listening) == 0 {
+				listening <- address
+			}
+		}
 	}()
 	select {
-	case line := <-said:
-		var found bool
-		if _, c.address, found = strings.Cut(strings.TrimSpace(line), "http://"); !found {
+	case address, ok := <-listening:
+		if !ok {
 			told, _ := os.ReadFile(log)
 			return errors.Join(fmt.Errorf("%s did not start: %.2000s", c.name, told), c.stop())
 		}
+		c.address = address
 		return nil
 	case <-time.After(startTimeout):
 		return errors.Join(fmt.Errorf("%s did not start within %s", c.name, startTimeout), c.stop())

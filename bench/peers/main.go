@@ -29,6 +29,7 @@ type plan struct {
 	only      []string      // contenders, all when empty
 	workloads []workload
 	out       string // file; nothing is written when empty
+	node      string // directory of the installed packages of the Node peers
 	program   string // the netra binary
 }
 
@@ -46,8 +47,9 @@ func run(ctx context.Context, arguments []string) error {
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
 	flags.BoolVar(&p.quick, "quick", false, "three minutes: shorter rounds, fewer workloads, no growth")
 	flags.StringVar(&p.out, "out", "", "the Markdown file whose measured part is replaced; without it the tables are only printed")
+	flags.StringVar(&p.node, "node", "bench/peers/node", "where the Node peers and their packages are")
 	flags.StringVar(&p.program, "netra", "bin/netra", "the binary to measure")
-	only := flags.String("only", "", "contenders, separated by commas: netra, json, http")
+	only := flags.String("only", "", "contenders, separated by commas: netra, json, http, postgraphile, apollo, yoga, mercurius")
 	named := flags.String("workload", "", "workloads, separated by commas")
 	rounds := flags.Int("rounds", 0, "how often each contender has its turn")
 	file := flags.String("serve-file", "", "serve this file and measure nothing")

@@ -43,7 +43,7 @@ func processes(root int) ([]stat, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("process %d has ended", root)
+		return nil, fmt.Errorf("process %d: %w", root, os.ErrProcessDone)
 	}
 	for i := 0; i < len(found); i++ {
 		found = append(found, byParent[found[i].pid]...)

@@ -1,11 +1,23 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"time"
+)
+
+// The measured part of docs/performance.md is between these lines; the rest is written by hand.
+const (
+	beginMeasured = "<!-- measured: written by make bench -->"
+	endMeasured   = "<!-- end -->"
 )
 
 func (b *bench) report() error {
@@ -15,27 +27,170 @@ func (b *bench) report() error {
 	if b.out == "" {
 		return nil
 	}
-	return os.WriteFile(b.out, []byte(text.String()), 0o644)
+	page, err := os.ReadFile(b.out)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(page), beginMeasured)
+	_, after, ended := strings.Cut(rest, endMeasured)
+	if !found || !ended {
+		return fmt.Errorf("%s has no %s … %s", b.out, beginMeasured, endMeasured)
+	}
+	return os.WriteFile(b.out, []byte(before+beginMeasured+"\n"+text.String()+"\n"+endMeasured+after), 0o644)
 }
 
 func (b *bench) write(w io.Writer) {
+	fmt.Fprintf(w, "\n%s, in %s: %s. Medians of %d rounds of %s in turns; ± is the round farthest from the median.\n", b.results.began.UTC().Format("2 January 2006"),
+		b.results.took.Round(time.Second), b.machine(), b.rounds, b.round)
+	b.writeTargets(w)
 	for _, work := range b.workloads {
-		fmt.Fprintf(w, "\n## %s: %s\n\n", work.name, work.what)
-		fmt.Fprintln(w, "| | requests/s | spread | CPU: server ms | CPU: PostgreSQL ms | p50 / p99 at saturation ms | p50 / p99 at half load ms | statements | trips | allocations | KB allocated | answer KB |")
-		fmt.Fprintln(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+		fmt.Fprintf(w, "\n### %s: %s\n\n", work.name, work.what)
+		fmt.Fprintln(w, "| | requests/s | ± | of netra | CPU ms: server | PostgreSQL | p50 / p99 ms at saturation | at half load | statements | trips | allocations | KB allocated | answer KB |")
+		fmt.Fprintln(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 		for _, name := range b.results.contenders {
-			s := b.results.series[work.name][name]
-			if s == nil || len(s.samples) == 0 {
-				continue
+			if s := b.results.series[work.name][name]; s != nil && len(s.samples) > 0 {
+				b.writeRow(w, work.name, name, s)
 			}
-			ms := func(of func(sample) time.Duration) string {
-				return fmt.Sprintf("%.2f", s.median(func(x sample) float64 { return float64(of(x)) / 1e6 }))
-			}
-			fmt.Fprintf(w, "| %s | %.0f | ±%.0f %% | %s | %s | %s / %s | %.2f / %.2f | %.1f | %.1f | %.0f | %.0f | %.1f |\n", name, s.median(throughput), 100*s.spread(throughput),
-				ms(func(x sample) time.Duration { return x.server }), ms(func(x sample) time.Duration { return x.postgres }),
-				ms(func(x sample) time.Duration { return x.p50 }), ms(func(x sample) time.Duration { return x.p99 }),
-				float64(s.half.percentile(.5))/1e6, float64(s.half.percentile(.99))/1e6, s.statements, s.trips,
-				s.median(func(x sample) float64 { return x.allocated.objects }), s.median(func(x sample) float64 { return x.allocated.bytes / 1024 }), float64(s.answer)/1024)
 		}
 	}
+	if len(b.results.growth) > 0 {
+		fmt.Fprint(w, "\n### growth: the reference query of netra over ever more rows\n\n| messages | requests/s | ± | CPU ms: server | PostgreSQL | CPU of the smallest |\n|---:|---:|---:|---:|---:|---:|\n")
+		for _, messages := range b.results.growth {
+			s := b.results.of(growthSeries, growthName(messages))
+			fmt.Fprintf(w, "| %d | %.0f | %.0f %% | %s | %s | %.2f× |\n", messages, s.median(throughput), 100*s.spread(throughput), s.milliseconds(serverCPU), s.milliseconds(postgresCPU),
+				s.median(totalCPU)/b.results.of(growthSeries, growthName(b.results.growth[0])).median(totalCPU))
+		}
+	}
+	fmt.Fprint(w, "\n### memory\n\n| | peak resident MB |\n|---|---:|\n")
+	for _, name := range b.results.contenders {
+		if kilobytes, ok := b.results.memory[name]; ok {
+			fmt.Fprintf(w, "| %s | %d |\n", name, kilobytes/1024)
+		}
+	}
+}
+
+func (b *bench) writeRow(w io.Writer, work, name string, s *series) {
+	dash := func(there bool, format string, values ...any) string {
+		if !there {
+			return "–"
+		}
+		return fmt.Sprintf(format, values...)
+	}
+	own := b.results.of(work, nameOurs)
+	fmt.Fprintf(w, "| %s | %.0f | %.0f %% | %s | %s | %s | %s | %s | %s | %s | %s | %s | %.1f |\n", name, s.median(throughput), 100*s.spread(throughput),
+		dash(len(own.samples) > 0, "%.2f", s.median(throughput)/own.median(throughput)),
+		dash(name != nameJSON, "%s", s.milliseconds(serverCPU)), dash(name != nameHTTP, "%s", s.milliseconds(postgresCPU)),
+		dash(name != nameJSON, "%s / %s", s.milliseconds(func(x sample) float64 { return float64(x.p50) }), s.milliseconds(func(x sample) float64 { return float64(x.p99) })),
+		dash(s.half.requests > 0, "%.1f / %.1f", s.half.percentile(.5).Seconds()*1e3, s.half.percentile(.99).Seconds()*1e3),
+		dash(s.statements > 0, "%.1f", s.statements), dash(s.trips > 0, "%.1f", s.trips),
+		dash(s.samples[0].allocated.objects > 0, "%.0f", s.median(func(x sample) float64 { return x.allocated.objects })),
+		dash(s.samples[0].allocated.bytes > 0, "%.0f", s.median(func(x sample) float64 { return x.allocated.bytes / 1024 })), float64(s.answer)/1024)
+}
+
+// target is a promise of the issue and what became of it.
+type target struct {
+	what    string
+	promise string
+	reached string
+	kept    bool
+}
+
+// writeTargets compares what was measured with what is promised, as far as it was measured.
+func (b *bench) writeTargets(w io.Writer) {
+	var targets []target
+	ratio := func(what string, of, to *series, promise float64, quantity func(sample) float64) {
+		if of != nil && to != nil && len(of.samples) > 0 && len(to.samples) > 0 {
+			reached := of.median(quantity) / to.median(quantity)
+			targets = append(targets, target{what, fmt.Sprintf("≥ %.2f", promise), fmt.Sprintf("%.2f", reached), reached >= promise})
+		}
+	}
+	get := func(work, name string) *series { return b.results.series[work][name] }
+	own := get(reference.name, nameOurs)
+	name, peer := b.results.bestPeer(reference.name)
+	ratio("reference: requests/s over the best peer's ("+name+")", own, peer, 4, throughput)
+	ratio("reference: requests/s over PostgreSQL's own JSON", own, get(reference.name, nameJSON), .75, throughput)
+	if own != nil && own.half.requests > 0 {
+		lowest, who := time.Duration(0), ""
+		for other, s := range b.results.series[reference.name] {
+			if isPeer(other) && s.half.requests > 0 && (who == "" || s.half.percentile(.99) < lowest) {
+				lowest, who = s.half.percentile(.99), other
+			}
+		}
+		if who != "" {
+			mine := own.half.percentile(.99)
+			targets = append(targets, target{"reference: p99 at half load, lower than every peer's (" + who + ")", fmt.Sprintf("< %.1f ms", lowest.Seconds()*1e3), fmt.Sprintf("%.1f ms", mine.Seconds()*1e3), mine < lowest})
+		}
+	}
+	name, peer = b.results.bestPeer(point.name)
+	ratio("point: requests/s over the best peer's ("+name+")", get(point.name, nameOurs), peer, 3, throughput)
+	for _, work := range []workload{reference, point} {
+		with, without := get(work.name, nameOurs), get(work.name, nameBypass)
+		if with != nil && without != nil && len(with.samples) > 0 && len(without.samples) > 0 {
+			cost := with.median(totalCPU)/without.median(totalCPU) - 1
+			targets = append(targets, target{work.name + ": CPU that row-level security adds", "≤ 10 %", fmt.Sprintf("%.0f %%", 100*cost), cost <= .1})
+		}
+	}
+	if n := len(b.results.growth); n > 1 {
+		first, worst := b.results.of(growthSeries, growthName(b.results.growth[0])).median(totalCPU), 0.0
+		for _, messages := range b.results.growth {
+			worst = max(worst, b.results.of(growthSeries, growthName(messages)).median(totalCPU)/first)
+		}
+		targets = append(targets, target{fmt.Sprintf("growth: CPU a request, from %d to %d messages", b.results.growth[0], b.results.growth[n-1]), "≤ 1.30×", fmt.Sprintf("%.2f×", worst), worst <= 1.3})
+	}
+	if len(targets) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\n| target | promised | reached | |\n|---|---:|---:|---|\n")
+	for _, t := range targets {
+		verdict := "missed"
+		if t.kept {
+			verdict = "kept"
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", t.what, t.promise, t.reached, verdict)
+	}
+}
+
+func (s *series) milliseconds(of func(sample) float64) string {
+	return fmt.Sprintf("%.2f", s.median(of)/1e6)
+}
+
+func isPeer(name string) bool {
+	switch name {
+	case nameOurs, nameBypass, nameSockets, nameJSON, nameHTTP:
+		return false
+	}
+	return true
+}
+
+// bestPeer is the one with the most requests, nil when there is none.
+func (r *results) bestPeer(work string) (name string, best *series) {
+	for other, s := range r.series[work] {
+		if isPeer(other) && len(s.samples) > 0 && (best == nil || cmp.Less(best.median(throughput), s.median(throughput))) {
+			name, best = other, s
+		}
+	}
+	return name, best
+}
+
+var modelName = regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`)
+
+// machine names what the figures depend on.
+func (b *bench) machine() string {
+	parts := []string{fmt.Sprintf("%d cores", runtime.NumCPU())}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if match := modelName.FindSubmatch(info); match != nil {
+			parts[0] += " of " + strings.TrimSpace(string(match[1]))
+		}
+	}
+	parts = append(parts, "PostgreSQL "+b.postgres.version, strings.Replace(runtime.Version(), "go", "Go ", 1))
+	if commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
+		parts = append(parts, "netra "+strings.TrimSpace(string(commit)))
+	}
+	for _, pkg := range []string{"node", "postgraphile", "@apollo/server", "graphql-yoga", "mercurius", "pg"} {
+		var manifest struct{ Version string }
+		if text, err := os.ReadFile(filepath.Join(b.node, "node_modules", pkg, "package.json")); err == nil && json.Unmarshal(text, &manifest) == nil {
+			parts = append(parts, pkg+" "+manifest.Version)
+		}
+	}
+	return strings.Join(parts, ", ")
 }

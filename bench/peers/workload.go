@@ -34,8 +34,8 @@ var (
 		document: `query Reference { viewer { id name threads(first: 20) { nodes { ` + threadFields + `
 			messages(first: 20) { nodes { id role content createdAt } } runs(first: 5) { nodes { ` + runFields + ` } } } } } }`,
 		graphile: `query Reference($viewer: Int!) { viewer: userByRowId(rowId: $viewer) { id name threads: threadsByUserId(first: 20, orderBy: [CREATED_AT_DESC, PRIMARY_KEY_DESC]) { nodes { ` + threadFields + `
-			messages: messagesByThreadId(first: 20, orderBy: [CREATED_AT_ASC, PRIMARY_KEY_ASC]) { nodes { id role content createdAt } }
-			runs: runsByThreadId(first: 5, orderBy: [CREATED_AT_DESC, PRIMARY_KEY_DESC]) { nodes { ` + runFields + ` } } } } } }`,
+			messages: messagesByThreadIdAndUserId(first: 20, orderBy: [CREATED_AT_ASC, PRIMARY_KEY_ASC]) { nodes { id role content createdAt } }
+			runs: runsByThreadIdAndUserId(first: 5, orderBy: [CREATED_AT_DESC, PRIMARY_KEY_DESC]) { nodes { ` + runFields + ` } } } } } }`,
 	}
 	point = workload{
 		name: "point", what: "one thread by its id",
@@ -45,7 +45,7 @@ var (
 	totals = workload{
 		name: "totals", what: "viewer → 20 threads, of how many, with the number of messages of each",
 		document: `query Totals { viewer { threads(first: 20) { totalCount nodes { ` + threadFields + ` messages { totalCount } } } } }`,
-		graphile: `query Totals($viewer: Int!) { viewer: userByRowId(rowId: $viewer) { threads: threadsByUserId(first: 20, orderBy: [CREATED_AT_DESC, PRIMARY_KEY_DESC]) { totalCount nodes { ` + threadFields + ` messages: messagesByThreadId { totalCount } } } } }`,
+		graphile: `query Totals($viewer: Int!) { viewer: userByRowId(rowId: $viewer) { threads: threadsByUserId(first: 20, orderBy: [CREATED_AT_DESC, PRIMARY_KEY_DESC]) { totalCount nodes { ` + threadFields + ` messages: messagesByThreadIdAndUserId { totalCount } } } } }`,
 	}
 	fanIn = workload{
 		name: "fan-in", what: "viewer → 100 runs → the user and the thread of each",
