@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 # Set-up comes before the build, which embeds what it makes.
 .NOTPARALLEL:
-.PHONY: help run test test-go test-client test-browser setup build generate verify lint bench soak clean
+.PHONY: help run test test-go test-client test-browser setup build generate verify lint bench bench-quick bench-all soak clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,7 +50,17 @@ lint: ## check formatting, vet, staticcheck and the import directions
 	go tool staticcheck ./...
 	go tool depguard ./...
 
-bench: setup build ## measure what the benchmarks promise, on engines of their own
+bench: ## compare netra with its peers in 20 minutes, and write docs/performance.md
+	@scripts/setup.sh --peers
+	@$(MAKE) build
+	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -out docs/performance.md
+
+bench-quick: ## the same in 3 minutes, on the main questions only; writes nothing
+	@scripts/setup.sh --peers
+	@$(MAKE) build
+	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -quick
+
+bench-all: bench ## compare with the peers, and measure what every other benchmark promises (an hour)
 	bin/netra engines --data-dir .netra/bench -- go test -run '^$$' -bench . -timeout 1h ./bench/...
 
 soak: setup build ## break everything for NETRA_SOAK (10m) while sequences are checked, and ask 1,000 random operations

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the embedded engines, the playground and (with --browser) the browser tests need and this machine lacks.
+# Installs what the embedded engines, the playground, (with --browser) the browser tests and (with --peers) bench/peers need and this machine lacks.
 # When nothing is missing it only looks. What comes from apt needs root, or sudo; the rest goes below .netra and web.
 #
-#   scripts/setup.sh [--browser]            everything
+#   scripts/setup.sh [--browser] [--peers]  everything
 #   scripts/setup.sh [--browser] --system   only what needs root
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,10 +10,12 @@ cd "$(dirname "$0")/.."
 readonly minimum=15 # PostgreSQL's major version; the engine checks it too
 
 browser=no
+peers=no
 system_only=no
 for argument in "$@"; do
 	case $argument in
 	--browser) browser=yes ;;
+	--peers) peers=yes ;;
 	--system) system_only=yes ;;
 	*) echo "setup: unknown argument $argument" >&2 && exit 2 ;;
 	esac
@@ -275,6 +277,10 @@ client=web/client
 if [[ $browser = yes || -d $client/node_modules && -f $client/dist/index.js ]] &&
 	[[ ! -f $client/dist/index.js || -n $(find $client/src -newer $client/dist/index.js -print -quit) ]]; then
 	npm_quietly $client run build
+fi
+
+if [[ $peers == yes ]]; then
+	npm_ci bench/peers/node "the servers that netra is measured beside (about 600 MB)"
 fi
 
 if [[ -n ${build:-} ]]; then
