@@ -115,6 +115,11 @@ func (b *bench) race(ctx context.Context, data *dataset) (err error) {
 		if err := b.raceOn(ctx, w, data, contenders); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
+		if w.writes {
+			if err := data.clean(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	for _, c := range contenders {
 		if b.results.memory[c.name], err = statusOf(c.pid, "VmHWM"); err != nil {

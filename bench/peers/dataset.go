@@ -80,8 +80,11 @@ func openDataset(ctx context.Context, e engines, users int) (*dataset, error) {
 	}
 	defer admin.Close()
 	var exists bool
-	if err := admin.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", d.name).Scan(&exists); err != nil || exists {
-		return d, err
+	if err := admin.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", d.name).Scan(&exists); err != nil {
+		return nil, err
+	}
+	if exists {
+		return d, d.clean(ctx)
 	}
 	if err := d.dropStale(ctx, admin); err != nil {
 		return nil, err
@@ -111,6 +114,26 @@ func (d *dataset) dropStale(ctx context.Context, admin *sql.DB) error {
 		}
 	}
 	return err
+}
+
+// writtenTitle is the title of the threads that the mutation makes.
+const writtenTitle = "A thread that a benchmark began"
+
+// clean takes away what mutations have written, here or in a run that was interrupted: new threads would come first in everybody's lists.
+func (d *dataset) clean(ctx context.Context) error {
+	owner, err := sql.Open("pgx", d.ownerURL)
+	if err != nil {
+		return err
+	}
+	defer owner.Close()
+	deleted, err := owner.ExecContext(ctx, "DELETE FROM threads WHERE title = $1", writtenTitle)
+	if err != nil {
+		return fmt.Errorf("delete what was written: %w", err)
+	}
+	if n, err := deleted.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return execAll(ctx, owner, "TRUNCATE audit_logs", "VACUUM (ANALYZE) threads")
 }
 
 // drop removes the dataset: ten million messages are not kept from run to run.

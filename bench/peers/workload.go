@@ -81,7 +81,7 @@ func (w workload) requests(d dialect, data *dataset, tokens []string, host strin
 		case w.name == point.name:
 			variables["thread"] = thread
 		case w.writes:
-			variables["title"] = "A thread that a benchmark began"
+			variables["title"] = writtenTitle
 		}
 		if d == graphile {
 			body["query"] = w.graphile
