@@ -111,7 +111,12 @@ func (b *bench) race(ctx context.Context, data *dataset) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, w := range b.workloads {
+	for i, w := range b.workloads {
+		// Whoever has nothing more to do gives its connections back: PostgreSQL takes 200.
+		contenders, err = b.dismiss(contenders, b.workloads[i:])
+		if err != nil {
+			return err
+		}
 		if err := b.raceOn(ctx, w, data, contenders); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -121,12 +126,22 @@ func (b *bench) race(ctx context.Context, data *dataset) (err error) {
 			}
 		}
 	}
+	contenders, err = b.dismiss(contenders, nil)
+	return err
+}
+
+// dismiss stops those who take part in none of the workloads to come, and notes how much memory they had.
+func (b *bench) dismiss(contenders []*contender, ahead []workload) (staying []*contender, err error) {
 	for _, c := range contenders {
-		if b.results.memory[c.name], err = statusOf(c.pid, "VmHWM"); err != nil {
-			return err
+		if slices.ContainsFunc(ahead, c.takesPartIn) {
+			staying = append(staying, c)
+			continue
 		}
+		kilobytes, failure := statusOf(c.pid, "VmHWM")
+		b.results.memory[c.name] = kilobytes
+		err = errors.Join(err, failure, c.stop())
 	}
-	return nil
+	return staying, err
 }
 
 func (b *bench) startAll(ctx context.Context, data *dataset) ([]*contender, error) {

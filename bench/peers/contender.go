@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,15 +30,7 @@ type contender struct {
 }
 
 func (c *contender) takesPartIn(w workload) bool {
-	if len(c.only) == 0 {
-		return true
-	}
-	for _, name := range c.only {
-		if name == w.name {
-			return true
-		}
-	}
-	return false
+	return len(c.only) == 0 || slices.Contains(c.only, w.name)
 }
 
 // startTimeout is how long a server may take until it says where it listens.

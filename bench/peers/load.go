@@ -130,7 +130,7 @@ func saturate(ctx context.Context, address string, requests [][]byte, duration t
 // in it. The connections are so many that one is nearly always free.
 func pace(ctx context.Context, address string, requests [][]byte, rate float64, duration time.Duration) (load, error) {
 	began, next := time.Now(), atomic.Int64{}
-	return drive(ctx, address, duration, 4*connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
+	return drive(ctx, address, duration, 2*connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
 		var times []time.Duration
 		for {
 			due := began.Add(time.Duration(float64(next.Add(1)) / rate * float64(time.Second)))

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -51,6 +52,7 @@ func run(ctx context.Context, arguments []string) error {
 	flags.StringVar(&p.program, "netra", "bin/netra", "the binary to measure")
 	only := flags.String("only", "", "contenders, separated by commas: netra, json, http, postgraphile, apollo, yoga, mercurius")
 	named := flags.String("workload", "", "workloads, separated by commas")
+	growth := flags.String("growth", "", "thousands of messages over which the reference query of netra is measured, separated by commas; 10,1000,10000 unless quick")
 	rounds := flags.Int("rounds", 0, "how often each contender has its turn")
 	file := flags.String("serve-file", "", "serve this file and measure nothing")
 	if err := flags.Parse(arguments); err != nil {
@@ -62,6 +64,16 @@ func run(ctx context.Context, arguments []string) error {
 	if p.quick {
 		p.round, p.warm, p.half, p.growth = 2*time.Second, 500*time.Millisecond, 2*time.Second, nil
 		p.workloads = []workload{reference, point}
+	}
+	if *growth != "" {
+		p.growth = nil
+		for _, text := range strings.Split(*growth, ",") {
+			users, err := strconv.Atoi(text) // each has a thousand messages
+			if err != nil || users < 1 {
+				return fmt.Errorf("-growth %s: %q is not a number of thousands", *growth, text)
+			}
+			p.growth = append(p.growth, users)
+		}
 	}
 	if *rounds > 0 {
 		p.rounds = *rounds
