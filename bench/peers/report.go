@@ -45,8 +45,8 @@ func (b *bench) write(w io.Writer) {
 	b.writeTargets(w)
 	for _, work := range b.workloads {
 		fmt.Fprintf(w, "\n### %s: %s\n\n", work.name, work.what)
-		fmt.Fprintln(w, "| | requests/s | ± | of netra | CPU ms: server | PostgreSQL | p50 / p99 ms at saturation | at half load | statements | trips | allocations | KB allocated | answer KB |")
-		fmt.Fprintln(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+		fmt.Fprintln(w, "| | requests/s | ± | of netra's | CPU ms: server | PostgreSQL | of netra's | p50 / p99 ms at saturation | at half load | statements | trips | allocations | KB allocated | answer KB |")
+		fmt.Fprintln(w, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 		for _, name := range b.results.contenders {
 			if s := b.results.series[work.name][name]; s != nil && len(s.samples) > 0 {
 				b.writeRow(w, work.name, name, s)
@@ -77,9 +77,10 @@ func (b *bench) writeRow(w io.Writer, work, name string, s *series) {
 		return fmt.Sprintf(format, values...)
 	}
 	own := b.results.of(work, nameOurs)
-	fmt.Fprintf(w, "| %s | %.0f | %.0f %% | %s | %s | %s | %s | %s | %s | %s | %s | %s | %.1f |\n", name, s.median(throughput), 100*s.spread(throughput),
+	fmt.Fprintf(w, "| %s | %.0f | %.0f %% | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %.1f |\n", name, s.median(throughput), 100*s.spread(throughput),
 		dash(len(own.samples) > 0, "%.2f", s.median(throughput)/own.median(throughput)),
 		dash(name != nameJSON, "%s", s.milliseconds(serverCPU)), dash(name != nameHTTP, "%s", s.milliseconds(postgresCPU)),
+		dash(len(own.samples) > 0, "%.2f", s.median(totalCPU)/own.median(totalCPU)),
 		dash(name != nameJSON, "%s / %s", s.milliseconds(func(x sample) float64 { return float64(x.p50) }), s.milliseconds(func(x sample) float64 { return float64(x.p99) })),
 		dash(s.half.requests > 0, "%.1f / %.1f", s.half.percentile(.5).Seconds()*1e3, s.half.percentile(.99).Seconds()*1e3),
 		dash(s.statements > 0, "%.1f", s.statements), dash(s.trips > 0, "%.1f", s.trips),
