@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -139,13 +140,13 @@ func (p *postgres) sides(ctx context.Context, c *contender, requests [][]byte) (
 	const n = 100
 	var counted [2]struct {
 		statements float64
-		switches   int
+		sleeps     map[int]int
 	}
 	for i := range counted {
 		if counted[i].statements, err = p.statements(ctx, c.data); err != nil {
 			return 0, 0, err
 		}
-		if counted[i].switches, err = p.sleeps(ctx, c.data); err != nil {
+		if counted[i].sleeps, err = p.sleeps(ctx, c.data); err != nil {
 			return 0, 0, err
 		}
 		if i == 0 {
@@ -154,7 +155,11 @@ func (p *postgres) sides(ctx context.Context, c *contender, requests [][]byte) (
 			}
 		}
 	}
-	return (counted[1].statements - counted[0].statements) / n, float64(counted[1].switches-counted[0].switches) / n, nil
+	slept := 0
+	for pid, times := range counted[1].sleeps { // pools close connections meanwhile, and open others
+		slept += times - counted[0].sleeps[pid]
+	}
+	return (counted[1].statements - counted[0].statements) / n, float64(slept) / n, nil
 }
 
 // askInTurn sends n requests over one connection. Servers hang up on those that connect and say nothing, so it connects last.
@@ -172,29 +177,32 @@ func askInTurn(address string, requests [][]byte, n int) error {
 	return nil
 }
 
-// sleeps is how often the sessions in the dataset have waited.
-func (p *postgres) sleeps(ctx context.Context, data *dataset) (int, error) {
+// sleeps is how often each session in the dataset has waited, by its process.
+func (p *postgres) sleeps(ctx context.Context, data *dataset) (map[int]int, error) {
 	rows, err := p.owner.QueryContext(ctx, "SELECT pid::text FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", data.name)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	backends, err := texts(rows)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	sum := 0
+	times := map[int]int{}
 	for _, backend := range backends {
-		var pid int
-		if _, err := fmt.Sscan(backend, &pid); err != nil {
-			return 0, err
+		pid, err := strconv.Atoi(backend)
+		if err != nil {
+			return nil, err
 		}
 		n, err := statusOf(pid, "voluntary_ctxt_switches")
-		if err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return 0, err
+		switch {
+		case errors.Is(err, os.ErrProcessDone): // its connection was closed
+		case err != nil:
+			return nil, err
+		default:
+			times[pid] = n
 		}
-		sum += n
 	}
-	return sum, nil
+	return times, nil
 }
 
 // compare fails unless all answers have the same content.
