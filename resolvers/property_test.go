@@ -22,6 +22,7 @@ import (
 
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/internal/testdb"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
@@ -41,6 +42,7 @@ func operations(t *testing.T) int {
 
 // api answers operations.
 type api struct {
+	root      graph.ResolverRoot
 	exec      *executor.Executor
 	loaders   *loaders.Loaders
 	analytics *analytics.Analytics
@@ -53,7 +55,7 @@ func newAPI(root graph.ResolverRoot) *api {
 		presented.Extensions = map[string]any{"code": models.CodeOf(err)}
 		return presented
 	})
-	return &api{exec: exec}
+	return &api{root: root, exec: exec}
 }
 
 // real is the graph on the engines.
@@ -70,12 +72,21 @@ func real(t *testing.T, db *testdb.DB, adjust ...func(*resolvers.Resolver)) *api
 		change(root)
 	}
 	api := newAPI(root)
+	api.exec.Use(plain.Fields(graph.Plain))
 	api.loaders, api.analytics = root.Loaders, a
 	return api
 }
 
 // ask runs an operation for a viewer and returns the response with its errors in a stable order.
 func (a *api) ask(ctx context.Context, viewer models.Viewer, op operation) string {
+	raw, err := json.Marshal(a.respond(ctx, viewer, op))
+	if err != nil {
+		return "response: " + err.Error()
+	}
+	return string(raw)
+}
+
+func (a *api) respond(ctx context.Context, viewer models.Viewer, op operation) *graphql.Response {
 	ctx = graphql.StartOperationTrace(models.WithViewer(ctx, viewer))
 	variables := map[string]any{}
 	if raw, err := json.Marshal(op.Variables); err == nil {
@@ -97,11 +108,7 @@ func (a *api) ask(ctx context.Context, viewer models.Viewer, op operation) strin
 	slices.SortFunc(response.Errors, func(a, b *gqlerror.Error) int {
 		return strings.Compare(a.Path.String()+a.Message, b.Path.String()+b.Message)
 	})
-	raw, err := json.Marshal(response)
-	if err != nil {
-		return "response: " + err.Error()
-	}
-	return string(raw)
+	return response
 }
 
 // world is one data set behind the graph and behind the oracle.

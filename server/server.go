@@ -17,6 +17,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/netra-ai/netra/graph"
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/internal/share"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
@@ -127,10 +128,12 @@ func New(cfg Config) (*Server, error) {
 	g := &gate{limits: s.limits, documents: parsed}
 	s.exec.Use(g)
 	s.exec.Use(resolvers.Notices{})
+	s.exec.Use(plain.Fields(graph.Plain))
 	s.later = executor.New(executable)
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)
 	s.later.Use(g)
+	s.later.Use(plain.Fields(graph.Plain))
 	if cfg.Activity != nil {
 		s.exec.Use(cfg.Activity)
 	}

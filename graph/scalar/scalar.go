@@ -109,14 +109,7 @@ func UnmarshalID(v any) (string, error) {
 
 const dateTime = "2006-01-02T15:04:05.000Z07:00"
 
-func MarshalDateTime(t time.Time) graphql.Marshaler {
-	return graphql.WriterFunc(func(w io.Writer) {
-		buffer := make([]byte, 0, len(dateTime)+2)
-		buffer = append(buffer, '"')
-		buffer = t.UTC().AppendFormat(buffer, dateTime)
-		_, _ = w.Write(append(buffer, '"'))
-	})
-}
+func MarshalDateTime(t time.Time) graphql.Marshaler { return written(AppendDateTime, t) }
 
 // UnmarshalDateTime takes RFC 3339 with an offset, within the years that both databases can hold.
 func UnmarshalDateTime(v any) (time.Time, error) {
@@ -129,11 +122,7 @@ func UnmarshalDateTime(v any) (time.Time, error) {
 }
 
 // MarshalDate writes the day that t is in, in UTC.
-func MarshalDate(t time.Time) graphql.Marshaler {
-	return graphql.WriterFunc(func(w io.Writer) {
-		_, _ = io.WriteString(w, t.UTC().Format(`"`+time.DateOnly+`"`))
-	})
-}
+func MarshalDate(t time.Time) graphql.Marshaler { return written(AppendDate, t) }
 
 // UnmarshalDate takes a day as the beginning of it in UTC.
 func UnmarshalDate(v any) (time.Time, error) {
@@ -145,15 +134,7 @@ func UnmarshalDate(v any) (time.Time, error) {
 	return time.Time{}, invalid(v, "a day, such as 2026-11-23")
 }
 
-func MarshalUUID(u uuid.UUID) graphql.Marshaler {
-	return graphql.WriterFunc(func(w io.Writer) {
-		var buffer [38]byte
-		buffer[0], buffer[37] = '"', '"'
-		text, _ := u.MarshalText() // never fails
-		copy(buffer[1:], text)
-		_, _ = w.Write(buffer[:])
-	})
-}
+func MarshalUUID(u uuid.UUID) graphql.Marshaler { return written(AppendUUID, u) }
 
 // UnmarshalUUID takes the canonical text form.
 func UnmarshalUUID(v any) (uuid.UUID, error) {
@@ -165,11 +146,7 @@ func UnmarshalUUID(v any) (uuid.UUID, error) {
 	return uuid.Nil, invalid(v, "a UUID")
 }
 
-func MarshalBigInt(n int64) graphql.Marshaler {
-	return graphql.WriterFunc(func(w io.Writer) {
-		_, _ = io.WriteString(w, `"`+strconv.FormatInt(n, 10)+`"`)
-	})
-}
+func MarshalBigInt(n int64) graphql.Marshaler { return written(AppendBigInt, n) }
 
 // UnmarshalBigInt takes a whole number of 64 bits as text, or as a number where it is exact.
 func UnmarshalBigInt(v any) (int64, error) {
@@ -199,6 +176,11 @@ func stringOf(v any) string {
 	default:
 		return ""
 	}
+}
+
+// written is a value that Append… writes.
+func written[V any](write func([]byte, V) []byte, value V) graphql.Marshaler {
+	return graphql.WriterFunc(func(w io.Writer) { _, _ = w.Write(write(make([]byte, 0, 40), value)) }) // a buffer
 }
 
 func invalid(v any, want string) error {

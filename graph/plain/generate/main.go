@@ -1,0 +1,141 @@
+// Command generate is gqlgen with a plugin that writes graph/plain.generated.go: how the plain fields of every type are written.
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"go/types"
+	"io"
+	"log"
+	"os"
+	"strings"
+
+	"github.com/99designs/gqlgen/api"
+	"github.com/99designs/gqlgen/codegen"
+	"github.com/99designs/gqlgen/codegen/config"
+	"github.com/99designs/gqlgen/codegen/templates"
+)
+
+//go:embed plain.gotpl
+var source string
+
+func main() {
+	if err := generate(); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func generate() error {
+	log.SetOutput(io.Discard) // as gqlgen's own command does
+	cfg, err := config.LoadConfigFromDefaultLocations()
+	if err != nil {
+		return fmt.Errorf("load gqlgen.yml: %w", err)
+	}
+	return api.Generate(cfg, api.AddPlugin(plugin{}))
+}
+
+type plugin struct{}
+
+func (plugin) Name() string { return "plain" }
+
+// GenerateCode runs when gqlgen knows to which Go field or method each field of the graph is bound.
+func (plugin) GenerateCode(data *codegen.Data) error {
+	g := &generator{types: map[string]*objectType{}}
+	for _, object := range data.Objects {
+		if !object.Root && !strings.HasPrefix(object.Name, "__") {
+			g.types[object.Name] = &objectType{Object: object}
+		}
+	}
+	list := make([]*objectType, 0, len(g.types))
+	for _, object := range data.Objects {
+		if t, ok := g.types[object.Name]; ok {
+			for _, field := range object.Fields {
+				if plain, ok := g.field(field); ok {
+					t.Plain = append(t.Plain, plain)
+				}
+			}
+			list = append(list, t)
+		}
+	}
+	return templates.Render(templates.Options{
+		PackageName:     data.Config.Exec.Package,
+		Filename:        data.Config.Exec.DirName + "/plain.generated.go",
+		Template:        source,
+		Data:            list,
+		GeneratedHeader: true,
+		Packages:        data.Config.Packages,
+	})
+}
+
+type generator struct {
+	types map[string]*objectType
+}
+
+type objectType struct {
+	*codegen.Object
+	Plain []plainField
+}
+
+// plainField is a field bound to a Go field, or to a method that takes nothing and cannot fail.
+type plainField struct {
+	Name string
+	Get  string // the Go expression
+
+	Of                   *codegen.Object // nil for leaves
+	IsList               bool
+	NonNull, ItemNonNull bool
+
+	Value     types.Type // a leaf's Go type
+	Item      types.Type // that of a list's items
+	IsPointer bool
+	IsNilable bool
+	Write     string // the Go function that appends a leaf
+	Package   string // where it is
+}
+
+func (g *generator) field(f *codegen.Field) (plainField, bool) {
+	bound := f.GoFieldType == codegen.GoFieldVariable || f.GoFieldType == codegen.GoFieldMethod && f.NoErr && !f.MethodHasContext && !f.VOkFunc
+	if !bound || f.IsResolver || f.HasHaser || len(f.Args) > 0 || f.HasDirectives() || strings.HasPrefix(f.Name, "__") {
+		return plainField{}, false
+	}
+	ref := f.TypeReference
+	p := plainField{Name: f.Name, Get: "obj." + f.GoFieldName, NonNull: ref.GQL.NonNull, Value: ref.GO}
+	if f.GoFieldType == codegen.GoFieldMethod {
+		p.Get += "()"
+	}
+	if ref.IsSlice() {
+		p.IsList = true
+		ref = ref.Elem()
+		p.ItemNonNull, p.Item = ref.GQL.NonNull, ref.GO
+		if ref.GQL.Elem != nil {
+			return plainField{}, false
+		}
+	}
+	if of, ok := g.types[ref.Definition.Name]; ok {
+		p.Of = of.Object
+		return p, types.Identical(ref.GO, of.Reference())
+	}
+	_, p.IsPointer = ref.GO.(*types.Pointer)
+	p.IsNilable = ref.IsNilable()
+	return p, p.leaf(ref) && !(p.IsList && (p.IsPointer || p.IsNilable))
+}
+
+// leaf finds the function that appends what ref's marshaler writes.
+func (p *plainField) leaf(ref *config.TypeReference) bool {
+	switch {
+	case ref.IsContext || ref.CastType != nil || len(ref.EnumValues) > 0:
+		return false
+	case ref.IsMarshaler && ref.Definition.IsInputType() && len(ref.Definition.EnumValues) > 0:
+		p.Write, p.Package = "AppendEnum", "github.com/netra-ai/netra/graph/scalar"
+	case ref.IsMarshaler:
+		p.Write, p.Package = "AppendMarshaler", "github.com/netra-ai/netra/graph/scalar"
+	case ref.Marshaler != nil:
+		name, _ := strings.CutPrefix(ref.Marshaler.Name(), "Marshal")
+		p.Write, p.Package = "Append"+name, ref.Marshaler.Pkg().Path()
+		return ref.Marshaler.Pkg().Scope().Lookup(p.Write) != nil
+	default:
+		return false
+	}
+	return true
+}
