@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +94,18 @@ func (c *conn) exec(ctx context.Context, query string, args []any) (pgconn.Comma
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	began := time.Now()
-	rows, err := c.query(ctx, query, arguments(args))
+	values := arguments(args)
+	if len(values) > 0 {
+		if into, ok := values[0].(target); ok {
+			err := c.collect(ctx, query, values[1:], into)
+			c.done(ctx, query, began, err)
+			if err != nil {
+				return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
+			}
+			return noRows{}, nil
+		}
+	}
+	rows, err := c.query(ctx, query, values)
 	if err != nil {
 		c.done(ctx, query, began, err)
 		return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
@@ -105,23 +115,43 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 }
 
 func (c *conn) query(ctx context.Context, query string, args []any) (*rows, error) {
+	result, batch, err := c.begin(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
+	return newRows(result, batch, c.Conn.Conn().TypeMap())
+}
+
+// collect has the rows taken by the target, to the last one.
+func (c *conn) collect(ctx context.Context, query string, args []any, into target) error {
+	result, batch, err := c.begin(ctx, query, args)
+	if err != nil {
+		return err
+	}
+	err = into.take(result, c.Conn.Conn().TypeMap())
+	result.Close()
+	if batch != nil {
+		err = errors.Join(err, batch.Close())
+	}
+	return err
+}
+
+// begin sends a query for the viewer of ctx. The batch is nil where the query is alone on its way.
+func (c *conn) begin(ctx context.Context, query string, args []any) (pgx.Rows, pgx.BatchResults, error) {
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil || c.inTransaction {
 		result, err := c.Conn.Conn().Query(ctx, query, args...)
-		if err != nil {
-			return nil, err
-		}
-		return newRows(result, nil, c.Conn.Conn().TypeMap())
+		return result, nil, err
 	}
 	batch := c.send(ctx, viewer, query, args)
 	if _, err := batch.Exec(); err != nil {
-		return nil, errors.Join(err, batch.Close())
+		return nil, nil, errors.Join(err, batch.Close())
 	}
 	result, err := batch.Query()
 	if err != nil {
-		return nil, errors.Join(err, batch.Close())
+		return nil, nil, errors.Join(err, batch.Close())
 	}
-	return newRows(result, batch, c.Conn.Conn().TypeMap())
+	return result, batch, nil
 }
 
 func (c *conn) send(ctx context.Context, viewer models.Viewer, query string, args []any) pgx.BatchResults {
@@ -231,8 +261,12 @@ func (r *rows) Close() error {
 	return err
 }
 
-// postgresEpoch is 2000-01-01 in microseconds of Unix time.
-const postgresEpoch = 946684800_000000
+// noRows is what is left for database/sql of rows that a target has taken.
+type noRows struct{}
+
+func (noRows) Columns() []string         { return nil }
+func (noRows) Close() error              { return nil }
+func (noRows) Next([]driver.Value) error { return io.EOF }
 
 // converter decodes what the hot tables are made of without an allocation of its own, and everything else as pgx does. Bytes
 // that it returns are valid until the next row, as database/sql allows.
@@ -248,13 +282,7 @@ func converter(field pgconn.FieldDescription, types *pgtype.Map) func([]byte) (d
 		case pgtype.BoolOID:
 			return func(raw []byte) (driver.Value, error) { return raw[0] != 0, nil }
 		case pgtype.TimestamptzOID:
-			return func(raw []byte) (driver.Value, error) {
-				micros := int64(binary.BigEndian.Uint64(raw))
-				if micros == math.MaxInt64 || micros == math.MinInt64 {
-					return nil, errors.New("an infinite time")
-				}
-				return time.UnixMicro(micros + postgresEpoch).UTC(), nil
-			}
+			return func(raw []byte) (driver.Value, error) { return instant(raw) }
 		case pgtype.JSONBOID:
 			return func(raw []byte) (driver.Value, error) { return raw[1:], nil } // the first byte is the format's version
 		}

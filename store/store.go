@@ -89,13 +89,13 @@ func query[T any](ctx context.Context, s *Store, text string, args []any) ([]T, 
 }
 
 func queryOn[T any](ctx context.Context, db *bun.DB, on querier, text string, args []any) ([]T, error) {
-	rows, err := on.QueryContext(ctx, text, args...)
+	into := &found[T]{db: db}
+	rows, err := on.QueryContext(ctx, text, append([]any{into}, args...)...)
+	if err == nil {
+		err = rows.Close() // they have been taken
+	}
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
-	var found []T
-	if err := db.ScanRows(ctx, rows, &found); err != nil {
-		return nil, translate(ctx, err)
-	}
-	return found, nil
+	return into.rows, nil
 }
