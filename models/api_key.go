@@ -25,7 +25,7 @@ type APIKey struct {
 }
 
 func (*APIKey) IsNode()      {}
-func (k *APIKey) ID() string { return globalID(KindAPIKey, k.DatabaseID.String()) }
+func (k *APIKey) ID() string { return uuidID(KindAPIKey, k.DatabaseID) }
 
 // Cursor is the key's position under order.
 func (k *APIKey) Cursor(order Order) Cursor {

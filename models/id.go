@@ -2,6 +2,7 @@ package models
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"strconv"
 	"strings"
 
@@ -113,6 +114,19 @@ func (id GlobalID) UUID() (uuid.UUID, error) {
 }
 
 func globalID(kind Kind, key string) string { return GlobalID{kind, key}.String() }
+
+// uuidID is globalID without the allocations on the way: lists have many ids.
+func uuidID(kind Kind, key uuid.UUID) string {
+	var raw, text [64]byte
+	plain := append(append(raw[:0], kind...), ':')
+	for i, part := range [...][]byte{key[:4], key[4:6], key[6:8], key[8:10], key[10:]} {
+		if i > 0 {
+			plain = append(plain, '-')
+		}
+		plain = hex.AppendEncode(plain, part)
+	}
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], plain))
+}
 
 // Node is an object with a global id.
 type Node interface {

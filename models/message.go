@@ -23,7 +23,7 @@ type Message struct {
 }
 
 func (*Message) IsNode()      {}
-func (m *Message) ID() string { return globalID(KindMessage, m.DatabaseID.String()) }
+func (m *Message) ID() string { return uuidID(KindMessage, m.DatabaseID) }
 
 // Cursor is the message's position under order.
 func (m *Message) Cursor(order Order) Cursor {

@@ -40,7 +40,7 @@ type Reference struct {
 }
 
 func (*Reference) IsNode()      {}
-func (r *Reference) ID() string { return globalID(KindReference, r.DatabaseID.String()) }
+func (r *Reference) ID() string { return uuidID(KindReference, r.DatabaseID) }
 
 // Cursor is the reference's position under order.
 func (r *Reference) Cursor(order Order) Cursor {

@@ -29,7 +29,7 @@ type Run struct {
 }
 
 func (*Run) IsNode()      {}
-func (r *Run) ID() string { return globalID(KindRun, r.DatabaseID.String()) }
+func (r *Run) ID() string { return uuidID(KindRun, r.DatabaseID) }
 
 // Cursor is the run's position under order.
 func (r *Run) Cursor(order Order) Cursor {

@@ -30,7 +30,7 @@ type SupplyItem struct {
 }
 
 func (*SupplyItem) IsNode()      {}
-func (s *SupplyItem) ID() string { return globalID(KindSupplyItem, s.DatabaseID.String()) }
+func (s *SupplyItem) ID() string { return uuidID(KindSupplyItem, s.DatabaseID) }
 
 // IsSystem is whether the item is the platform's and not a user's.
 func (s *SupplyItem) IsSystem() bool { return s.UserID == nil }

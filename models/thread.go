@@ -23,7 +23,7 @@ type Thread struct {
 }
 
 func (*Thread) IsNode()      {}
-func (t *Thread) ID() string { return globalID(KindThread, t.DatabaseID.String()) }
+func (t *Thread) ID() string { return uuidID(KindThread, t.DatabaseID) }
 
 // Cursor is the thread's position under order.
 func (t *Thread) Cursor(order Order) Cursor {

@@ -58,7 +58,7 @@ type PendingUpload struct {
 }
 
 // ReferenceID is the global id of the reference to be.
-func (u *PendingUpload) ReferenceID() string { return globalID(KindReference, u.ID.String()) }
+func (u *PendingUpload) ReferenceID() string { return uuidID(KindReference, u.ID) }
 
 // CreateUploadInput is what the mutation createUpload takes.
 type CreateUploadInput struct {

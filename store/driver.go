@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -172,10 +173,18 @@ func viewerSettings(v models.Viewer) []any {
 	return []any{id, superuser}
 }
 
+// arguments are as pgx encodes them at once. A uuid.UUID it would take for a driver.Valuer, and read back the text of each.
 func arguments(named []driver.NamedValue) []any {
 	args := make([]any, len(named))
 	for i, arg := range named {
 		args[i] = arg.Value
+		if keys, ok := arg.Value.([]uuid.UUID); ok {
+			list := make([][16]byte, len(keys))
+			for i, key := range keys {
+				list[i] = key
+			}
+			args[i] = list
+		}
 	}
 	return args
 }

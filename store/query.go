@@ -9,11 +9,12 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// table says how a table is read. Wide columns cost a detoast or many bytes and are read only when an operation selects them.
+// table says how a table is read: some columns always, for the store, the loaders and cursors to rely on; the others cost many bytes, a detoast or an
+// allocation and are read only when an operation selects them.
 type table struct {
-	name   string
-	narrow []string
-	wide   map[string]string // GraphQL field → column
+	name     string
+	always   []string
+	selected map[string]string // GraphQL field → column
 }
 
 var (
@@ -24,22 +25,23 @@ var (
 		[]string{"id", "user_id", "title", "status", "created_at", "updated_at", "version"},
 		map[string]string{"metadata": "metadata"}}
 	messages = table{"messages",
-		[]string{"id", "thread_id", "role", "tokens_used", "model", "created_at"},
-		map[string]string{"content": "content", "metadata": "metadata"}}
+		[]string{"id", "thread_id", "role", "created_at"},
+		map[string]string{"content": "content", "metadata": "metadata", "tokensUsed": "tokens_used", "model": "model"}}
 	runs = table{"runs",
-		[]string{"id", "thread_id", "user_id", "status", "agent_type", "started_at", "completed_at", "created_at", "version"},
-		map[string]string{"inputData": "input_data", "outputData": "output_data", "errorMessage": "error_message", "metadata": "metadata"}}
+		[]string{"id", "thread_id", "user_id", "status", "created_at", "version"},
+		map[string]string{"inputData": "input_data", "outputData": "output_data", "errorMessage": "error_message", "metadata": "metadata",
+			"agentType": "agent_type", "startedAt": "started_at", "completedAt": "completed_at"}}
 )
 
-// Fields are names of GraphQL fields that an operation selects. Names that are not wide columns do not matter.
+// Fields are names of GraphQL fields that an operation selects. Names of other fields do not matter.
 type Fields []string
 
 // columns is a list for SELECT, always in the same order for the same fields, so that one prepared statement serves them.
 func (t table) columns(selected Fields) string {
 	var b strings.Builder
-	b.WriteString(strings.Join(t.narrow, ", "))
-	for _, field := range wideOrder {
-		if column, wide := t.wide[field]; wide && slices.Contains(selected, field) {
+	b.WriteString(strings.Join(t.always, ", "))
+	for _, field := range selectedOrder {
+		if column, known := t.selected[field]; known && slices.Contains(selected, field) {
 			b.WriteString(", ")
 			b.WriteString(column)
 		}
@@ -47,8 +49,8 @@ func (t table) columns(selected Fields) string {
 	return b.String()
 }
 
-// wideOrder is every table's wide fields, in the order in which they are read.
-var wideOrder = []string{"content", "inputData", "outputData", "errorMessage", "embedding", "embeddingStatus", "specifications", "pricing", "availability", "performanceMetrics", "metadata"}
+// selectedOrder is every table's selected fields, in the order in which they are read.
+var selectedOrder = []string{"agentType", "startedAt", "completedAt", "tokensUsed", "model", "content", "inputData", "outputData", "errorMessage", "embedding", "embeddingStatus", "specifications", "pricing", "availability", "performanceMetrics", "metadata"}
 
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {

@@ -25,14 +25,14 @@ func TestStatements(t *testing.T) {
 	}{
 		"the first page of each parent": {
 			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 20, Order: order}, Fields{"content"}, messageFilter(nil)),
-			"SELECT messages.* FROM unnest($1::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT id, thread_id, role, tokens_used, model, created_at, content" +
+			"SELECT messages.* FROM unnest($1::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at, content" +
 				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT $2::int) AS messages",
 			[]any{[]uuid.UUID{id}, 21},
 		},
 		"a page backwards, filtered, between cursors": {
 			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 5, Backward: true, Order: order, After: &cursor, Before: &cursor}, nil,
 				messageFilter(&models.MessageFilter{Role: []models.MessageRole{models.RoleUser}, CreatedAt: &models.TimeFilter{From: &at}, Metadata: models.JSON(`{"a":1}`)})),
-			"SELECT messages.* FROM unnest($1::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT id, thread_id, role, tokens_used, model, created_at" +
+			"SELECT messages.* FROM unnest($1::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
 				" FROM messages WHERE thread_id = parent.key AND role = ANY($2::text[]) AND created_at >= $3::timestamptz AND metadata @> $4::jsonb" +
 				" AND (created_at, id) > ($5::text::timestamptz, $6::text::uuid) AND (created_at, id) < ($7::text::timestamptz, $8::text::uuid)" +
 				" ORDER BY created_at DESC, id DESC LIMIT $9::int) AS messages",

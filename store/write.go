@@ -231,8 +231,8 @@ func rowOf[T any](ctx context.Context, t *Tx, kind models.Kind, text string, arg
 
 // all is every column of a table that is ever read.
 func (t table) all() string {
-	fields := make(Fields, 0, len(t.wide))
-	for field := range t.wide {
+	fields := make(Fields, 0, len(t.selected))
+	for field := range t.selected {
 		fields = append(fields, field)
 	}
 	return t.columns(fields)

@@ -4,6 +4,7 @@
 package plain
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -193,6 +194,7 @@ type Fields func(typeName string, operation *graphql.OperationContext, selection
 var _ interface {
 	graphql.HandlerExtension
 	graphql.ResponseInterceptor
+	graphql.RootFieldInterceptor
 	graphql.FieldInterceptor
 } = Fields(nil)
 
@@ -202,6 +204,22 @@ func (Fields) Validate(graphql.ExecutableSchema) error { return nil }
 // InterceptResponse keeps plans for as long as the response is made: siblings share them.
 func (Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 	return next(context.WithValue(ctx, plansKey{}, &plans{}))
+}
+
+// InterceptRootField lets the buffer of the answer grow once, by what is known to be coming: doubling it takes three times the memory.
+func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
+	answer := next(ctx)
+	known, ok := ctx.Value(plansKey{}).(*plans)
+	if !ok || answer == graphql.Null || answer == graphql.RequiredNull {
+		return answer
+	}
+	return graphql.WriterFunc(func(w io.Writer) {
+		if buffer, ok := w.(*bytes.Buffer); ok {
+			coming := int(known.coming.Swap(0))
+			buffer.Grow(coming + coming/8)
+		}
+		answer.MarshalGQL(w)
+	})
 }
 
 // InterceptField answers with text in the place of objects.
@@ -214,19 +232,20 @@ func (compile Fields) InterceptField(ctx context.Context, next graphql.Resolver)
 	if len(field.Selections) == 0 {
 		return value, nil
 	}
-	if plan := compile.plan(ctx, field); plan != nil {
+	known, ok := ctx.Value(plansKey{}).(*plans)
+	if !ok {
+		return value, nil
+	}
+	if plan := known.plan(ctx, field, compile); plan != nil {
 		if text := plan.write(value); text != nil {
+			known.coming.Add(int64(len(text)))
 			return text, nil
 		}
 	}
 	return value, nil
 }
 
-func (compile Fields) plan(ctx context.Context, field graphql.CollectedField) Plan {
-	known, ok := ctx.Value(plansKey{}).(*plans)
-	if !ok {
-		return nil
-	}
+func (known *plans) plan(ctx context.Context, field graphql.CollectedField, compile Fields) Plan {
 	at := place{&field.Selections[0], len(field.Selections)}
 	known.mu.Lock()
 	defer known.mu.Unlock()
@@ -245,8 +264,9 @@ type plansKey struct{}
 
 // plans are those of one response. A nil one says that there is none.
 type plans struct {
-	mu sync.Mutex
-	of map[place]Plan
+	mu     sync.Mutex
+	of     map[place]Plan
+	coming atomic.Int64 // bytes of text that are not in the buffer yet
 }
 
 // place is a selection set of the operation: siblings have the same one.
