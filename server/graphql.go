@@ -208,11 +208,12 @@ func send(w http.ResponseWriter, mediaType string, status int, response *graphql
 	if len(response.Extensions) > 0 {
 		tail = append(append([]byte(`,"extensions":`), encode(response.Extensions)...), '}')
 	}
+	rest := append(response.Data, tail...) // the executor's buffer has room, and what is written at once is one packet less
 	h := w.Header()
 	h.Set("Content-Type", mediaType+"; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(head)+len(response.Data)+len(tail)))
+	h.Set("Content-Length", strconv.Itoa(len(head)+len(rest)))
 	w.WriteHeader(status)
-	for _, part := range [][]byte{head, response.Data, tail} {
+	for _, part := range [][]byte{head, rest} {
 		if _, err := w.Write(part); err != nil {
 			return // the client has left
 		}
