@@ -16,6 +16,8 @@ import (
 	"github.com/99designs/gqlgen/graphql/executor"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/netra-ai/netra/graph/plain"
 )
 
 // parts is left in the context by a transport whose client takes an answer in parts. The gate says what comes first where an operation
@@ -134,7 +136,7 @@ func (d *delivery) run(ctx context.Context, exec *executor.Executor, s *stage) (
 			response = &graphql.Response{Errors: gqlerror.List{d.server.present(ctx, gqlerror.Wrap(&panicked{value, debug.Stack()}))}}
 		}
 	}()
-	next, ctx := exec.DispatchOperation(ctx, operation)
+	next, ctx := exec.DispatchOperation(plain.Without(ctx), operation) // stages share what fields resolved to
 	if response = next(ctx); response == nil {
 		response = d.server.unanswered(ctx)
 	}

@@ -133,7 +133,6 @@ func New(cfg Config) (*Server, error) {
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)
 	s.later.Use(g)
-	s.later.Use(plain.Fields(graph.Plain))
 	if cfg.Activity != nil {
 		s.exec.Use(cfg.Activity)
 	}

@@ -201,16 +201,24 @@ var _ interface {
 func (Fields) ExtensionName() string                   { return "Plain" }
 func (Fields) Validate(graphql.ExecutableSchema) error { return nil }
 
+// Without leaves all fields of a response to the executor: where several responses share what a field resolved to, it has to stay an object.
+func Without(ctx context.Context) context.Context {
+	return context.WithValue(ctx, plansKey{}, (*plans)(nil))
+}
+
 // InterceptResponse keeps plans for as long as the response is made: siblings share them.
 func (Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	return next(context.WithValue(ctx, plansKey{}, &plans{}))
+	if _, without := ctx.Value(plansKey{}).(*plans); !without {
+		ctx = context.WithValue(ctx, plansKey{}, &plans{})
+	}
+	return next(ctx)
 }
 
 // InterceptRootField lets the buffer of the answer grow once, by what is known to be coming: doubling it takes three times the memory.
 func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	answer := next(ctx)
-	known, ok := ctx.Value(plansKey{}).(*plans)
-	if !ok || answer == graphql.Null || answer == graphql.RequiredNull {
+	known, _ := ctx.Value(plansKey{}).(*plans)
+	if known == nil || answer == graphql.Null || answer == graphql.RequiredNull {
 		return answer
 	}
 	return graphql.WriterFunc(func(w io.Writer) {
@@ -232,8 +240,8 @@ func (compile Fields) InterceptField(ctx context.Context, next graphql.Resolver)
 	if len(field.Selections) == 0 {
 		return value, nil
 	}
-	known, ok := ctx.Value(plansKey{}).(*plans)
-	if !ok {
+	known, _ := ctx.Value(plansKey{}).(*plans)
+	if known == nil {
 		return value, nil
 	}
 	if plan := known.plan(ctx, field, compile); plan != nil {
