@@ -23,7 +23,7 @@ import (
 // embedded is a database in which two tenants have references by several models, and an api whose endpoint has the first of these.
 func embedded(t *testing.T) (*sql.DB, *embedtest.Server, *api) {
 	t.Helper()
-	db := testdb.NewPostgres(t)
+	db := testdb.New(t)
 	owner, server := db.Owner(t), embedtest.New(t)
 	_, err := owner.ExecContext(t.Context(), `INSERT INTO users (id, email) SELECT n, 'user' || n || '@example.com' FROM generate_series(1, 3) n; INSERT INTO embedding_settings (model) VALUES ('words-1')`)
 	require.NoError(t, err)
@@ -179,7 +179,7 @@ func TestSimilarToText_EndsWithTheClient(t *testing.T) {
 
 func TestSimilarToText_WithoutAnEndpointOnlyVectorsWork(t *testing.T) {
 	t.Parallel()
-	db := testdb.NewPostgres(t)
+	db := testdb.New(t)
 	_, err := db.Owner(t).ExecContext(t.Context(), `INSERT INTO users (id, email) VALUES (1, 'a@example.com')`)
 	require.NoError(t, err)
 	api := real(t, db)

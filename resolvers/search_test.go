@@ -87,7 +87,7 @@ func names(hits []hit) []string {
 // library is two tenants who have written about the same things.
 func library(t *testing.T) (*testdb.DB, *sql.DB, *api) {
 	t.Helper()
-	db := testdb.NewPostgres(t)
+	db := testdb.New(t)
 	owner := db.Owner(t)
 	_, err := owner.ExecContext(t.Context(), `
 		INSERT INTO users (id, email) SELECT n, 'user' || n || '@example.com' FROM generate_series(1, 3) n;
@@ -216,7 +216,7 @@ func direction(degrees float64) []float64 {
 
 func TestSimilarReferences(t *testing.T) {
 	t.Parallel()
-	db := testdb.NewPostgres(t)
+	db := testdb.New(t)
 	owner := db.Owner(t)
 	_, err := owner.ExecContext(t.Context(), `INSERT INTO users (id, email) SELECT n, 'user' || n || '@example.com' FROM generate_series(1, 3) n`)
 	require.NoError(t, err)
