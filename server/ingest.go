@@ -70,7 +70,7 @@ func (s *Server) ingestEvents(w http.ResponseWriter, r *http.Request) (accepted 
 	// Deadlines are those of the connection and not every ResponseWriter has one; without it there is nobody to wait for.
 	_ = control.SetWriteDeadline(time.Now().Add(ingestTimeout + writeTimeout))
 	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	sent := &patientBody{from: r.Body, control: control, idle: ingestIdle, until: time.Now().Add(ingestTimeout)}
+	sent := &patientBody{from: r.Body, control: control, patience: patience{idle: ingestIdle, until: time.Now().Add(ingestTimeout)}}
 	lines, done, err := decompress(sent, r.Header.Get("Content-Encoding"))
 	if err != nil {
 		return 0, s.unreadableEvents(err)

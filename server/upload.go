@@ -116,7 +116,7 @@ func (s *Server) beginReceiving(ctx context.Context, w http.ResponseWriter, r *h
 	control := http.NewResponseController(w)
 	// Deadlines are those of the connection and not every ResponseWriter has one; without it there is nobody to wait for.
 	_ = control.SetWriteDeadline(time.Now().Add(transferTimeout + s.limits.Timeout + writeTimeout))
-	body = &patientBody{from: r.Body, control: control, idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}
+	body = &patientBody{from: r.Body, control: control, patience: patience{idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}}
 	return body, func() {
 		if !body.ended {
 			_ = control.SetReadDeadline(time.Now().Add(s.limits.Stall)) // net/http reads some of what is left
@@ -203,7 +203,7 @@ func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
 		r.Header.Del("Range") // each is a request to the storage
 	}
-	answer := &contentWriter{patientWriter: patientWriter{ResponseWriter: w, control: http.NewResponseController(w), idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}}
+	answer := &contentWriter{patientWriter: patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: patience{idle: s.limits.Stall, until: time.Now().Add(transferTimeout)}}}
 	answer.refuse = func(status int) {
 		h.Del("Content-Disposition")
 		refused := &refusal{err: models.Errorf(models.StorageUnavailable, "the file cannot be read now: try again")}
@@ -267,28 +267,40 @@ func (s *Server) readContentRequest(r *http.Request) (ctx context.Context, refer
 	return ctx, reference, err
 }
 
+// patience gives whoever is on the other end of a connection so much time from each byte to the next, and so much for all.
+type patience struct {
+	idle  time.Duration
+	until time.Time
+
+	renewed time.Time
+}
+
 // renewal is how often a deadline is set anew, as a part of the time that it gives: setting it costs something.
 const renewal = 16
 
+func (p *patience) renew(set func(deadline time.Time) error) {
+	now := time.Now()
+	if now.Sub(p.renewed) <= p.idle/renewal {
+		return
+	}
+	deadline := now.Add(p.idle)
+	if deadline.After(p.until) {
+		deadline = p.until
+	}
+	_ = set(deadline) // see beginReceiving
+	p.renewed = now
+}
+
 // patientBody gives a sender time for as long as something comes.
 type patientBody struct {
-	from    io.Reader
-	control *http.ResponseController
-	idle    time.Duration
-	until   time.Time
-	renewed time.Time
-	ended   bool // there is no more
+	from     io.Reader
+	control  *http.ResponseController
+	patience patience
+	ended    bool // there is no more
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(b.renewed) > b.idle/renewal {
-		deadline := now.Add(b.idle)
-		if deadline.After(b.until) {
-			deadline = b.until
-		}
-		_ = b.control.SetReadDeadline(deadline) // see beginReceiving
-		b.renewed = now
-	}
+	b.patience.renew(b.control.SetReadDeadline)
 	n, err := b.from.Read(p)
 	if errors.Is(err, io.EOF) {
 		b.ended = true
@@ -300,20 +312,11 @@ func (b *patientBody) Read(p []byte) (int, error) {
 // patientWriter gives a reader time for as long as something goes.
 type patientWriter struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	idle    time.Duration
-	until   time.Time
-	renewed time.Time
+	control  *http.ResponseController
+	patience patience
 }
 
 func (w *patientWriter) Write(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(w.renewed) > w.idle/renewal {
-		deadline := now.Add(w.idle)
-		if deadline.After(w.until) {
-			deadline = w.until
-		}
-		_ = w.control.SetWriteDeadline(deadline) // see beginReceiving
-		w.renewed = now
-	}
+	w.patience.renew(w.control.SetWriteDeadline)
 	return w.ResponseWriter.Write(p)
 }
