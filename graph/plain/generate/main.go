@@ -86,12 +86,9 @@ type plainField struct {
 	IsList               bool
 	NonNull, ItemNonNull bool
 
-	Value     types.Type // a leaf's Go type
-	Item      types.Type // that of a list's items
 	IsPointer bool
 	IsNilable bool
-	Write     string // the Go function that appends a leaf
-	Package   string // where it is
+	Write     string // the function of package scalar that appends a leaf
 }
 
 func (g *generator) field(f *codegen.Field) (plainField, bool) {
@@ -100,14 +97,14 @@ func (g *generator) field(f *codegen.Field) (plainField, bool) {
 		return plainField{}, false
 	}
 	ref := f.TypeReference
-	p := plainField{Name: f.Name, Get: "obj." + f.GoFieldName, NonNull: ref.GQL.NonNull, Value: ref.GO}
+	p := plainField{Name: f.Name, Get: "obj." + f.GoFieldName, NonNull: ref.GQL.NonNull}
 	if f.GoFieldType == codegen.GoFieldMethod {
 		p.Get += "()"
 	}
 	if ref.IsSlice() {
 		p.IsList = true
 		ref = ref.Elem()
-		p.ItemNonNull, p.Item = ref.GQL.NonNull, ref.GO
+		p.ItemNonNull = ref.GQL.NonNull
 		if ref.GQL.Elem != nil {
 			return plainField{}, false
 		}
@@ -127,12 +124,12 @@ func (p *plainField) leaf(ref *config.TypeReference) bool {
 	case ref.IsContext || ref.CastType != nil || len(ref.EnumValues) > 0:
 		return false
 	case ref.IsMarshaler && ref.Definition.IsInputType() && len(ref.Definition.EnumValues) > 0:
-		p.Write, p.Package = "AppendEnum", "github.com/netra-ai/netra/graph/scalar"
+		p.Write = "AppendEnum"
 	case ref.IsMarshaler:
-		p.Write, p.Package = "AppendMarshaler", "github.com/netra-ai/netra/graph/scalar"
+		p.Write = "AppendMarshaler"
 	case ref.Marshaler != nil:
 		name, _ := strings.CutPrefix(ref.Marshaler.Name(), "Marshal")
-		p.Write, p.Package = "Append"+name, ref.Marshaler.Pkg().Path()
+		p.Write = "Append" + name
 		return ref.Marshaler.Pkg().Scope().Lookup(p.Write) != nil
 	default:
 		return false
