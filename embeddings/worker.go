@@ -36,6 +36,8 @@ type Worker struct {
 const (
 	// shortest is how many characters of a text that is refused are tried at last: models count tokens, of which a text may have more than it has letters.
 	shortest = 1000
+	// seenThrough is how long a statement of a worker that stops may take.
+	seenThrough = 5 * time.Second
 	// maxRetryAfter bounds what an endpoint can ask for.
 	maxRetryAfter = time.Hour
 	// countEvery is between two counts of what waits, up to mostCounted.
@@ -111,9 +113,12 @@ func (w Worker) watch(ctx context.Context) {
 // round embeds one claim, and says whether there was any. Where the endpoint is what failed, all wait.
 func (w Worker) round(ctx context.Context, pause *backoff) (found bool, err error) {
 	r := &round{Worker: w, holder: uuid.New()}
-	jobs, err := w.Store.ClaimEmbeddings(ctx, w.Endpoint.Model(), r.holder, w.Batch, w.Lease)
-	if len(jobs) == 0 {
-		return false, err
+	// A claim is seen through though ctx ends: one that was given up halfway may hold what nobody knows of.
+	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), seenThrough)
+	defer cancel()
+	jobs, err := w.Store.ClaimEmbeddings(claiming, w.Endpoint.Model(), r.holder, w.Batch, w.Lease)
+	if err == nil && len(jobs) == 0 {
+		return false, nil
 	}
 	// What is not done before the lease ends is somebody else's.
 	working, cancel := context.WithTimeout(ctx, w.Lease*9/10)
@@ -131,7 +136,7 @@ func (w Worker) round(ctx context.Context, pause *backoff) (found bool, err erro
 	if errors.As(err, &failed) {
 		said, wait = string(failed.reason), pause.failed(failed.after)
 	}
-	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), seenThrough)
 	defer cancel()
 	if releaseErr := w.Store.ReleaseEmbeddings(releasing, r.holder, wait, said); releaseErr != nil {
 		w.Log.WarnContext(ctx, "embeddings: what was claimed waits for the end of its lease", "error", releaseErr)

@@ -417,6 +417,27 @@ func TestWorker_StopsInTheMiddleAndLeavesTheWorkToOthers(t *testing.T) {
 	require.Less(t, time.Since(began), time.Minute, "nobody waits for a lease of five")
 }
 
+func TestWorker_LeavesNoLeaseWheneverItIsStopped(t *testing.T) {
+	t.Parallel()
+	l := setup(t)
+	l.add(t, "sheet", "")
+	l.endpoint.Break(func(_ http.ResponseWriter, r *http.Request, _ embedtest.Call) bool {
+		<-r.Context().Done()
+		return true
+	})
+	s, endpoint := l.connect(t, embeddings.Config{})
+	_, err := s.EmbeddingModel(models.WithViewer(t.Context(), models.System), endpoint.Model())
+	require.NoError(t, err)
+	for moment := range 40 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(moment)*200*time.Microsecond)
+		embeddings.Worker{Store: s, Endpoint: endpoint, Log: slog.New(slog.DiscardHandler)}.Run(ctx)
+		cancel()
+		var leases int
+		require.NoError(t, l.owner.QueryRowContext(t.Context(), `SELECT count(*) FROM embedding_jobs WHERE due > clock_timestamp()`).Scan(&leases))
+		require.Zero(t, leases, "stopped after %d × 200 µs", moment)
+	}
+}
+
 func TestWorker_EmbedsAnewWhenTheModelIsChanged(t *testing.T) {
 	t.Parallel()
 	l := setup(t)

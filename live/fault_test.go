@@ -544,20 +544,27 @@ func (w *watcher) readEvents(ctx context.Context, address string) error {
 		return nil
 	}
 	w.connections++
-	var id string
+	var event, id, data string
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), ": ")
 		switch name {
 		case "event":
-			if value == "complete" {
-				return fmt.Errorf("%s was completed", w.query())
-			}
+			event = value
 		case "id":
 			id = value
 		case "data":
-			goOn, err := w.told([]byte(value), after)
+			data = value
+		case "": // ends an event; of a stream that broke, the last may lack its end
+			if event == "complete" {
+				return fmt.Errorf("%s was completed", w.query())
+			}
+			if data == "" {
+				continue
+			}
+			goOn, err := w.told([]byte(data), after)
+			event, data = "", ""
 			if err == nil && goOn && id != w.cursor {
 				err = fmt.Errorf("the event with the cursor %q has the id %q", w.cursor, id)
 			}
