@@ -20,7 +20,7 @@ const (
 
 // splitByUser are the dimensions that metric_dimensions has as columns, and its grain.
 var (
-	splitByUser     = []grain{{metricDimensions, "hour", wholeHour}, eventGrain}
+	splitByUser     = []grain{{metricDimensions, "hour", wholeHour, ""}, eventGrain}
 	knownDimensions = []string{"model", "tool", "agent_type", "status", "environment"}
 )
 

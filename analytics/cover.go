@@ -10,11 +10,12 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// grain is a table that knows what happened within pieces of time of one size.
+// grain is a table, or the rows of a table, that know what happened within pieces of time of one size.
 type grain struct {
 	table  table
 	column string // when a piece begins
 	size   int64  // of a piece, in milliseconds; 0 for the events themselves
+	name   string // of the rows; empty where all are of this size
 }
 
 const (
@@ -24,12 +25,14 @@ const (
 )
 
 var (
-	eventGrain = grain{metricValues, "timestamp", 0}
+	eventGrain = grain{table: metricValues, column: "timestamp"}
 
 	// From the coarsest to the finest.
-	summedByUser     = []grain{{metricsByDay, "day", wholeDay}, {metricsByQuarter, "quarter", quarterOfHour}, eventGrain}
-	summedByWorkload = []grain{{aggregatedMetrics, "hour", wholeHour}, eventGrain}
-	binnedByUser     = []grain{{metricBins, "hour", wholeHour}, eventGrain}
+	summedByUser = []grain{
+		{metricSums, "start", wholeDay, "day"}, {metricSums, "start", wholeHour, "hour"}, {metricSums, "start", quarterOfHour, "quarter"}, eventGrain,
+	}
+	summedByWorkload = []grain{{aggregatedMetrics, "hour", wholeHour, ""}, eventGrain}
+	binnedByUser     = []grain{{metricBins, "hour", wholeHour, ""}, eventGrain}
 	eventsOnly       = []grain{eventGrain}
 )
 
@@ -73,7 +76,7 @@ func settle(borders []int64, grains []grain, now time.Time) []int64 {
 	return settled
 }
 
-// cover divides the steps between borders among grains: each step's whole days, then quarters of what is left, then events, so that no
+// cover divides the steps between borders among grains: each step's whole days, then hours of what is left, then quarters, then events, so that no
 // piece reaches across a border and nothing is counted twice.
 func cover(borders []int64, grains []grain) []part {
 	parts := make([]part, len(grains))
@@ -141,6 +144,14 @@ func (t times) within(p part) string {
 	for i, interval := range p.within {
 		conditions[i] = p.grain.column + " >= " + t.moment(p.grain, interval.from) + " AND " + p.grain.column + " < " + t.moment(p.grain, interval.to)
 	}
+	if p.grain.name == "" {
+		return either(conditions)
+	}
+	return "grain = '" + p.grain.name + "' AND " + either(conditions)
+}
+
+// either is the condition that one of several is met.
+func either(conditions []string) string {
 	if len(conditions) == 1 {
 		return conditions[0]
 	}

@@ -40,32 +40,33 @@ func TestMetricsSQL(t *testing.T) {
 	const sums = "SELECT tenant, subject, metric_name, unit, toUInt64(1) AS number, sum(event_count), sum(total_value), min(min_value), max(max_value)"
 	const grouped = ") GROUP BY tenant, subject, metric_name, unit ORDER BY tenant, subject, metric_name, unit, number"
 
-	t.Run("reads days, quarters and the events at the ends", func(t *testing.T) {
+	t.Run("reads days, hours, quarters and the events at the ends", func(t *testing.T) {
 		t.Parallel()
-		from, to := lately.Add(23*time.Hour+40*time.Minute), lately.Add(3*day+20*time.Minute)
+		from, to := lately.Add(22*time.Hour+40*time.Minute), lately.Add(3*day+20*time.Minute)
 		question, err := analytics.NewMetrics(span(from, to), []string{"la'tency", `\`, "la'tency"}, true, false)
 		require.NoError(t, err)
 		text, parameters, err := a.SQL(ctx, question, alice)
 		require.NoError(t, err)
 		const named = " AND metric_name IN {names:Array(String)}"
 		require.Equal(t, sums+", quantilesTDigestMerge(0.5, 0.9, 0.95, 0.99)(value_quantiles) FROM ("+
-			"SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles FROM metrics_1d"+
-			tenants+"day >= {t1:DateTime('UTC')} AND day < {t2:DateTime('UTC')}"+named+
-			" UNION ALL SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles FROM metrics_15m"+
-			tenants+"(quarter >= {t3:DateTime('UTC')} AND quarter < {t4:DateTime('UTC')} OR quarter >= {t5:DateTime('UTC')} AND quarter < {t6:DateTime('UTC')})"+named+
+			"SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, value_quantiles FROM metric_sums"+
+			tenants+"(grain = 'day' AND start >= {t1:DateTime('UTC')} AND start < {t2:DateTime('UTC')}"+
+			" OR grain = 'hour' AND start >= {t3:DateTime('UTC')} AND start < {t4:DateTime('UTC')}"+
+			" OR grain = 'quarter' AND (start >= {t5:DateTime('UTC')} AND start < {t6:DateTime('UTC')} OR start >= {t7:DateTime('UTC')} AND start < {t8:DateTime('UTC')}))"+named+
 			" UNION ALL SELECT user_id AS tenant, '' AS subject, metric_name, unit, count() AS event_count, sum(value) AS total_value, min(value) AS min_value, max(value) AS max_value,"+
 			" quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(value) AS value_quantiles FROM workload_events ARRAY JOIN metrics.name AS metric_name, metrics.value AS value, metrics.unit AS unit"+
 			tenants+"event_type = 'metric' AND isFinite(value) AND"+
-			" (timestamp >= {t7:DateTime64(3, 'UTC')} AND timestamp < {t8:DateTime64(3, 'UTC')}"+
-			" OR timestamp >= {t9:DateTime64(3, 'UTC')} AND timestamp < {t10:DateTime64(3, 'UTC')})"+
+			" (timestamp >= {t9:DateTime64(3, 'UTC')} AND timestamp < {t10:DateTime64(3, 'UTC')}"+
+			" OR timestamp >= {t11:DateTime64(3, 'UTC')} AND timestamp < {t12:DateTime64(3, 'UTC')})"+
 			" AND metric_name IN {names:Array(String)} GROUP BY tenant, subject, metric_name, unit"+grouped, text)
 		require.Equal(t, clickhouse.Parameters{
 			"names": `['\\','la\'tency']`,
 			"t1":    secondsOf(lately.Add(day)), "t2": secondsOf(lately.Add(3 * day)),
-			"t3": secondsOf(lately.Add(day - 15*time.Minute)), "t4": secondsOf(lately.Add(day)),
-			"t5": secondsOf(lately.Add(3 * day)), "t6": secondsOf(lately.Add(3*day + 15*time.Minute)),
-			"t7": momentOf(from), "t8": momentOf(lately.Add(day - 15*time.Minute)),
-			"t9": momentOf(lately.Add(3*day + 15*time.Minute)), "t10": momentOf(to),
+			"t3": secondsOf(lately.Add(23 * time.Hour)), "t4": secondsOf(lately.Add(day)),
+			"t5": secondsOf(lately.Add(22*time.Hour + 45*time.Minute)), "t6": secondsOf(lately.Add(23 * time.Hour)),
+			"t7": secondsOf(lately.Add(3 * day)), "t8": secondsOf(lately.Add(3*day + 15*time.Minute)),
+			"t9": momentOf(from), "t10": momentOf(lately.Add(22*time.Hour + 45*time.Minute)),
+			"t11": momentOf(lately.Add(3*day + 15*time.Minute)), "t12": momentOf(to),
 		}, parameters)
 	})
 	t.Run("reads no sketches unless asked, and hours of workloads", func(t *testing.T) {
@@ -83,8 +84,8 @@ func TestMetricsSQL(t *testing.T) {
 		require.NoError(t, err)
 		text, parameters, err := a.SQL(ctx, question, alice)
 		require.NoError(t, err)
-		require.Contains(t, text, "roundDown(toInt64(toUnixTimestamp(day)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_1d"+tenants+
-			"day >= {t1:DateTime('UTC')} AND day < {t2:DateTime('UTC')}) GROUP BY")
+		require.Contains(t, text, "roundDown(toInt64(toUnixTimestamp(start)) * 1000, {borders:Array(Int64)}) AS step FROM metric_sums"+tenants+
+			"grain = 'day' AND start >= {t1:DateTime('UTC')} AND start < {t2:DateTime('UTC')}) GROUP BY")
 		require.Contains(t, text, "indexOf({borders:Array(Int64)}, step) AS number")
 		require.Equal(t, "["+millisOf(lately.Add(-day))+","+millisOf(lately)+","+millisOf(lately.Add(day))+"]", parameters["borders"])
 	})

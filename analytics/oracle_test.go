@@ -183,7 +183,7 @@ func newWorld(t *testing.T) *world {
 	for i, batch := range slices.Collect(slices.Chunk(w.events, 1000)) {
 		insertHappened(t, clickhouse, batch)
 		if i%2 == 0 {
-			for _, table := range []string{"workload_events", "aggregated_metrics", "metrics_15m", "metrics_1d", "metric_bins", "metric_dimensions"} {
+			for _, table := range []string{"workload_events", "aggregated_metrics", "metric_sums", "metric_bins", "metric_dimensions"} {
 				_, err := clickhouse.Exec("OPTIMIZE TABLE " + table + " FINAL")
 				require.NoError(t, err)
 			}

@@ -122,8 +122,7 @@ var (
 	workloadEvents    = table{name: "workload_events", thread: "dimensions['thread_id']"}
 	metricValues      = table{name: "workload_events", thread: "dimensions['thread_id']", unfold: unfoldMetrics} // a row for each value
 	aggregatedMetrics = table{name: "aggregated_metrics", thread: "thread_id"}
-	metricsByQuarter  = table{name: "metrics_15m", everyone: true}
-	metricsByDay      = table{name: "metrics_1d", everyone: true}
+	metricSums        = table{name: "metric_sums", everyone: true}
 	metricBins        = table{name: "metric_bins", everyone: true}
 	metricDimensions  = table{name: "metric_dimensions", everyone: true}
 	userActivity      = table{name: "user_activity"}

@@ -101,11 +101,12 @@ func TestSeriesSQL(t *testing.T) {
 		const chosen = " AND metric_name IN {names:Array(String)} AND unit IN {units:Array(String)}"
 		const columns = "SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, roundDown(toInt64(toUnixTimestamp("
 		require.Equal(t, "SELECT tenant, subject, metric_name, unit, indexOf({borders:Array(Int64)}, step) AS number, sum(event_count), sum(total_value), min(min_value), max(max_value)"+
-			" FROM ("+columns+"day)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_1d WHERE user_id IN {users:Array(UInt32)} AND"+
-			" (day >= {t3:DateTime('UTC')} AND day < {t4:DateTime('UTC')} OR day >= {t5:DateTime('UTC')} AND day < {t6:DateTime('UTC')})"+chosen+
-			" UNION ALL "+columns+"quarter)) * 1000, {borders:Array(Int64)}) AS step FROM metrics_15m WHERE user_id IN {users:Array(UInt32)} AND"+
-			" (quarter >= {t7:DateTime('UTC')} AND quarter < {t8:DateTime('UTC')} OR quarter >= {t9:DateTime('UTC')} AND quarter < {t10:DateTime('UTC')}"+
-			" OR quarter >= {t11:DateTime('UTC')} AND quarter < {t12:DateTime('UTC')})"+chosen+
+			" FROM ("+columns+"start)) * 1000, {borders:Array(Int64)}) AS step FROM metric_sums WHERE user_id IN {users:Array(UInt32)} AND"+
+			" (grain = 'day' AND (start >= {t3:DateTime('UTC')} AND start < {t4:DateTime('UTC')} OR start >= {t5:DateTime('UTC')} AND start < {t6:DateTime('UTC')})"+
+			" OR grain = 'hour' AND (start >= {t7:DateTime('UTC')} AND start < {t8:DateTime('UTC')} OR start >= {t9:DateTime('UTC')} AND start < {t10:DateTime('UTC')}"+
+			" OR start >= {t11:DateTime('UTC')} AND start < {t12:DateTime('UTC')} OR start >= {t13:DateTime('UTC')} AND start < {t14:DateTime('UTC')})"+
+			" OR grain = 'quarter' AND (start >= {t15:DateTime('UTC')} AND start < {t16:DateTime('UTC')} OR start >= {t17:DateTime('UTC')} AND start < {t18:DateTime('UTC')}"+
+			" OR start >= {t19:DateTime('UTC')} AND start < {t20:DateTime('UTC')}))"+chosen+
 			") GROUP BY tenant, subject, metric_name, unit, step ORDER BY tenant, subject, metric_name, unit, number", text)
 		utc := first.Truncate(day)
 		require.Equal(t, clickhouse.Parameters{
@@ -113,9 +114,13 @@ func TestSeriesSQL(t *testing.T) {
 			"borders": "[" + millisOf(from) + "," + millisOf(first) + "," + millisOf(first.AddDate(0, 0, 2)) + "]",
 			"t3":      secondsOf(utc.Add(-day)), "t4": secondsOf(utc),
 			"t5": secondsOf(utc.Add(day)), "t6": secondsOf(utc.Add(2 * day)),
-			"t7": secondsOf(from), "t8": secondsOf(utc.Add(-day)),
-			"t9": secondsOf(utc), "t10": secondsOf(utc.Add(day)),
-			"t11": secondsOf(utc.Add(2 * day)), "t12": secondsOf(first.AddDate(0, 0, 2)),
+			"t7": secondsOf(utc.Add(-day - 5*time.Hour)), "t8": secondsOf(utc.Add(-day)),
+			"t9": secondsOf(utc), "t10": secondsOf(utc.Add(18 * time.Hour)),
+			"t11": secondsOf(utc.Add(19 * time.Hour)), "t12": secondsOf(utc.Add(day)),
+			"t13": secondsOf(utc.Add(2 * day)), "t14": secondsOf(utc.Add(2*day + 18*time.Hour)),
+			"t15": secondsOf(from), "t16": secondsOf(utc.Add(-day - 5*time.Hour)),
+			"t17": secondsOf(utc.Add(18 * time.Hour)), "t18": secondsOf(utc.Add(19 * time.Hour)),
+			"t19": secondsOf(utc.Add(2*day + 18*time.Hour)), "t20": secondsOf(first.AddDate(0, 0, 2)),
 		}, parameters)
 	})
 	t.Run("of threads reads their runs, and what else names them", func(t *testing.T) {
@@ -163,8 +168,9 @@ func TestSummedTogetherSQL(t *testing.T) {
 	text, parameters, err := a.SQL(models.WithViewer(t.Context(), models.System), analytics.Together(days, more, hours), alice)
 	require.NoError(t, err)
 	const columns = "SELECT user_id AS tenant, '' AS subject, metric_name, unit, event_count, total_value, min_value, max_value, "
-	require.Contains(t, text, columns+"(toUInt16(0), roundDown(toInt64(toUnixTimestamp(day)) * 1000, {borders:Array(Int64)})) AS step FROM metrics_1d WHERE user_id IN {users:Array(UInt32)} AND ")
-	require.Contains(t, text, columns+"(toUInt16(1), roundDown(toInt64(toUnixTimestamp(quarter)) * 1000, {borders_1:Array(Int64)})) AS step FROM metrics_15m")
+	require.Contains(t, text, columns+"arrayJoin(arrayConcat(if(grain = 'day' AND ")
+	require.Contains(t, text, ", [(toUInt16(0), roundDown(toInt64(toUnixTimestamp(start)) * 1000, {borders:Array(Int64)}))], [])")
+	require.Contains(t, text, ", [(toUInt16(1), roundDown(toInt64(toUnixTimestamp(start)) * 1000, {borders_1:Array(Int64)}))], []))) AS step FROM metric_sums WHERE user_id IN {users:Array(UInt32)} AND (")
 	require.Contains(t, text, "SELECT tenant, subject, metric_name, unit, step.1 * 2000 + indexOf([{borders:Array(Int64)}, {borders_1:Array(Int64)}][step.1 + 1], step.2) AS number")
 	require.Equal(t, "['cost_usd','latency_ms']", parameters["names"])
 	require.Equal(t, "['latency_ms']", parameters["names_1"])

@@ -153,14 +153,21 @@ func (q summing) SQL(in scope) (string, clickhouse.Parameters) {
 		keys += ", step"
 	}
 	var parts []string
-	for _, grain := range in.summed() {
+	for i, grain := range in.summed() {
+		if i > 0 && grain.table == in.summed()[i-1].table { // its rows were selected with those
+			continue
+		}
 		var wanted, steps []string
 		for i, period := range q.periods {
+			var pieces []string
 			for _, part := range covers[i] {
-				if part.grain == grain {
-					wanted = append(wanted, times.within(part)+period.chosen(q.suffix(i)))
-					steps = append(steps, q.step(i, grain))
+				if part.grain.table == grain.table {
+					pieces = append(pieces, times.within(part))
 				}
+			}
+			if len(pieces) > 0 {
+				wanted = append(wanted, either(pieces)+period.chosen(q.suffix(i)))
+				steps = append(steps, q.step(i, grain))
 			}
 		}
 		if len(wanted) == 0 {
@@ -168,7 +175,7 @@ func (q summing) SQL(in scope) (string, clickhouse.Parameters) {
 		}
 		where, step := wanted[0], steps[0]
 		if len(wanted) > 1 { // a row counts in each period that wants it
-			where = "(" + strings.Join(wanted, " OR ") + ")"
+			where = either(wanted)
 			for i := range steps {
 				steps[i] = "if(" + wanted[i] + ", [" + steps[i] + "], [])"
 			}

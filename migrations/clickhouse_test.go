@@ -109,8 +109,8 @@ func TestARetriedInsertCountsOnce(t *testing.T) {
 // What each table of aggregates says, by user, and the same from the events; user 0 is everybody.
 var metricTables = map[string][2]string{
 	"aggregated_metrics": {"hour, workload_id, thread_id", "toStartOfHour(timestamp) AS hour, workload_id, dimensions['thread_id'] AS thread_id"},
-	"metrics_15m":        {"quarter", "toStartOfFifteenMinutes(timestamp) AS quarter"},
-	"metrics_1d":         {"day", "toStartOfDay(timestamp) AS day"},
+	"metric_sums": {"grain, start", "arrayJoin([('day', toStartOfDay(timestamp)), ('hour', toStartOfHour(timestamp)), ('quarter', toStartOfFifteenMinutes(timestamp))]) AS piece," +
+		" CAST(piece.1 AS Enum8('day' = 1, 'hour' = 2, 'quarter' = 3)) AS grain, piece.2 AS start"},
 	"metric_dimensions": {"hour, model, tool, agent_type, status, environment", "toStartOfHour(timestamp) AS hour, dimensions['model'] AS model, dimensions['tool'] AS tool," +
 		" dimensions['agent_type'] AS agent_type, dimensions['status'] AS status, dimensions['environment'] AS environment"},
 	"metric_bins": {"hour, bin", "toStartOfHour(timestamp) AS hour, toInt16(multiIf(metric.value > 0, 10000 + floor(log(metric.value) / log(1.02))," +
@@ -184,7 +184,7 @@ func TestAggregatesAreFilledFromTheEventsThatWereThereBefore(t *testing.T) {
 	insertEvents(t, db, t.Context(), event(recent("10:00:00"), 1, "train", "metric", "['latency']", "[10]"))
 
 	require.NoError(t, migrations.Up(t.Context(), owner, db, log))
-	for table, users := range map[string][]string{"aggregated_metrics": {"1"}, "metrics_15m": {"0", "1"}, "metrics_1d": {"0", "1"}} {
+	for table, users := range map[string][]string{"aggregated_metrics": {"1"}, "metric_sums": {"0", "0", "0", "1", "1", "1"}} {
 		require.Equal(t, users, column[string](t, db, "SELECT toString(user_id) FROM "+table+" WHERE total_value = 30 AND event_count = 2 AND min_value = 10 AND max_value = 20 ORDER BY user_id"), table)
 		_, err := db.Exec("ALTER TABLE " + table + " DELETE WHERE total_value = 30 AND event_count = 2 AND min_value = 10 AND max_value = 20 SETTINGS mutations_sync = 1")
 		require.NoError(t, err)
@@ -224,8 +224,7 @@ func TestEventsAndAggregatesExpire(t *testing.T) {
 	for table, ttl := range map[string]string{
 		"workload_events":    "TTL timestamp + toIntervalDay(90)",
 		"aggregated_metrics": "TTL hour + toIntervalYear(1)",
-		"metrics_15m":        "TTL quarter + toIntervalYear(1)",
-		"metrics_1d":         "TTL day + toIntervalYear(1)",
+		"metric_sums":        "TTL start + toIntervalYear(1)",
 		"metric_bins":        "TTL hour + toIntervalYear(1)",
 		"metric_dimensions":  "TTL hour + toIntervalYear(1)",
 		"user_activity":      "TTL date + toIntervalMonth(6)",

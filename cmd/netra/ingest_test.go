@@ -305,8 +305,8 @@ func TestIngestion_CountsEachAcknowledgedEventOnceWhateverIsKilled(t *testing.T)
 		return l
 	}
 	want := list(fromEvents)
-	for _, table := range []string{"aggregated_metrics", "metrics_15m", "metrics_1d", "metric_dimensions"} {
-		require.Equal(t, want, list(facts+"(SELECT user_id, metric_name AS metric, sum(event_count) AS n, sum(total_value) AS total FROM "+table+" WHERE user_id > 0 GROUP BY ALL)"),
+	for _, table := range []string{"aggregated_metrics", "metric_sums WHERE grain = 'day'", "metric_sums WHERE grain = 'hour'", "metric_sums WHERE grain = 'quarter'", "metric_dimensions"} {
+		require.Equal(t, want, list(facts+"(SELECT user_id, metric_name AS metric, sum(event_count) AS n, sum(total_value) AS total FROM (SELECT * FROM "+table+") WHERE user_id > 0 GROUP BY ALL)"),
 			"%s counts what the events say", table)
 	}
 	require.Equal(t, 2*count("SELECT count() FROM workload_events"), count("SELECT sum(event_count) FROM metric_bins WHERE user_id > 0"))
