@@ -5,7 +5,8 @@
 -- A range is made of few rows so: whole days, hours of what is left, and quarters of what is left then. Each further table that a query reads costs it more
 -- than the rows do, hence one for all.
 --
--- Few rows matter to a question and their sketches are large, hence the small granules: the sketches of a whole granule are made where one is wanted.
+-- Few rows matter to a question and their sketches are large: the sketches of a whole granule are made where one is wanted. Hence the small granules, and
+-- the key, by which the days of all metrics of a user lie together.
 --
 -- A repetition begins with an empty table, as long as there is metrics_15m to fill it from. Events that are written meanwhile are missing: writers wait
 -- until the migration is over.
@@ -26,9 +27,9 @@ CREATE TABLE IF NOT EXISTS metric_sums (
     value_quantiles AggregateFunction(quantilesTDigest(0.5, 0.9, 0.95, 0.99), Float64)
 ) ENGINE = AggregatingMergeTree()
 PARTITION BY toYYYYMM(start)
-ORDER BY (user_id, metric_name, unit, grain, start)
+ORDER BY (user_id, grain, metric_name, unit, start)
 TTL start + INTERVAL 1 YEAR
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 128;
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 64;
 
 TRUNCATE TABLE metric_sums SYNC;
 
