@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -299,7 +300,7 @@ const steps = "(SELECT seq AS id, run_id, version, old_status, new_status, at FR
 // TransitionsOfRuns is one page for each run: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) TransitionsOfRuns(ctx context.Context, runIDs []uuid.UUID, page models.Page) ([]*models.RunTransition, error) {
 	q := new(statement)
-	q.WriteString("SELECT steps.* FROM unnest(" + q.arg(runIDs) + "::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT * FROM " + steps + " WHERE run_id = parent.key")
+	q.WriteString("SELECT steps.* FROM (SELECT unnest(" + q.keys(runIDs, "uuid") + ") AS key) AS parent CROSS JOIN LATERAL (SELECT * FROM " + steps + " WHERE run_id = parent.key")
 	q.page(page)
 	q.WriteString(") AS steps")
 	return query[*models.RunTransition](ctx, s, q.String(), q.args)
@@ -308,14 +309,14 @@ func (s *Store) TransitionsOfRuns(ctx context.Context, runIDs []uuid.UUID, page 
 // CountTransitionsOfRuns leaves out runs without any.
 func (s *Store) CountTransitionsOfRuns(ctx context.Context, runIDs []uuid.UUID) (map[uuid.UUID]int, error) {
 	q := new(statement)
-	q.WriteString("SELECT run_id AS key, count(*) AS count FROM run_events WHERE run_id = ANY(" + q.arg(runIDs) + "::uuid[]) GROUP BY run_id")
+	q.WriteString("SELECT run_id AS key, count(*) AS count FROM run_events WHERE run_id = ANY(" + q.keys(runIDs, "uuid") + ") GROUP BY run_id")
 	return count[uuid.UUID](ctx, s, q)
 }
 
 // Transitions are those of seqs that the viewer may see, in any order.
 func (s *Store) Transitions(ctx context.Context, seqs []int64, _ Fields) ([]*models.RunTransition, error) {
 	q := new(statement)
-	q.WriteString("SELECT * FROM " + steps + " WHERE id = ANY(" + q.arg(seqs) + "::bigint[])")
+	q.WriteString("SELECT * FROM " + steps + " WHERE id = ANY(" + q.keys(seqs, "bigint") + ")")
 	return query[*models.RunTransition](ctx, s, q.String(), q.args)
 }
 
@@ -332,7 +333,7 @@ func activityPages(threadIDs []uuid.UUID, page models.Page) *statement {
 	if page.Backward {
 		direction = ""
 	}
-	threads, most := q.arg(threadIDs), q.arg(page.Limit+1)
+	threads, most := q.keys(threadIDs, "uuid"), strconv.Itoa(page.Limit+1)
 	// part is one table's page. Of one instant, transitions come before messages, which decides for a bound of the other kind.
 	part := func(columns, from, at, id string, transitions bool) {
 		q.WriteString("(SELECT " + columns + " FROM " + from + " WHERE thread_id = parent.key")
@@ -355,21 +356,21 @@ func activityPages(threadIDs []uuid.UUID, page models.Page) *statement {
 		}
 		bound("<", page.After)
 		bound(">", page.Before)
-		q.WriteString(" ORDER BY " + at + direction + ", " + id + direction + " LIMIT " + most + "::int)")
+		q.WriteString(" ORDER BY " + at + direction + ", " + id + direction + " LIMIT " + most + ")")
 	}
-	q.WriteString("SELECT activity.* FROM unnest(" + threads + "::uuid[]) AS parent(key) CROSS JOIN LATERAL (")
+	q.WriteString("SELECT activity.* FROM (SELECT unnest(" + threads + ") AS key) AS parent CROSS JOIN LATERAL (")
 	part("thread_id, created_at AS at, id AS message_id, NULL::bigint AS transition", "messages", "created_at", "id", false)
 	q.WriteString(" UNION ALL ")
 	part("thread_id, at, NULL, seq", "run_events", "at", "seq", true)
 	q.WriteString(" ORDER BY at" + direction + ", transition" + direction + " NULLS " + map[bool]string{false: "LAST", true: "FIRST"}[page.Backward] +
-		", message_id" + direction + " LIMIT " + most + "::int) AS activity")
+		", message_id" + direction + " LIMIT " + most + ") AS activity")
 	return q
 }
 
 // CountActivityOfThreads leaves out threads without any.
 func (s *Store) CountActivityOfThreads(ctx context.Context, threadIDs []uuid.UUID) (map[uuid.UUID]int, error) {
 	q := new(statement)
-	threads := q.arg(threadIDs) + "::uuid[]"
+	threads := q.keys(threadIDs, "uuid")
 	q.WriteString("SELECT thread_id AS key, count(*) AS count FROM (SELECT thread_id FROM messages WHERE thread_id = ANY(" + threads + ")" +
 		" UNION ALL SELECT thread_id FROM run_events WHERE thread_id = ANY(" + threads + ")) AS activity GROUP BY thread_id")
 	return count[uuid.UUID](ctx, s, q)

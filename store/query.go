@@ -113,7 +113,14 @@ func (s *statement) page(page models.Page) {
 	if order.Descending != page.Backward {
 		direction = " DESC"
 	}
-	s.WriteString(" ORDER BY " + order.Column + direction + ", id" + direction + " LIMIT " + s.arg(page.Limit+1) + "::int")
+	// Not an argument: of a limit that it does not know, PostgreSQL expects a tenth of the rows, and would plan anew each time to learn better.
+	s.WriteString(" ORDER BY " + order.Column + direction + ", id" + direction + " LIMIT " + strconv.Itoa(page.Limit+1))
+}
+
+// keys adds a list of keys for unnest and = ANY. It stands in a subquery so that the planner does not see how long it is: a plan made for the very
+// list would always seem cheaper than one for any list, and a statement would be planned anew each time, at up to twice the cost of running it.
+func (s *statement) keys(list any, key string) string {
+	return "(SELECT " + s.arg(list) + "::" + key + "[])::" + key + "[]"
 }
 
 func (s *statement) bound(order models.Order, operator string, cursor *models.Cursor) {
@@ -141,8 +148,7 @@ var (
 // subquery with a LIMIT, and it keeps the subquery's order.
 func (c child) pages(parents any, page models.Page, selected Fields, filter func(*statement)) *statement {
 	s := new(statement)
-	columns := c.columns(selected)
-	s.WriteString("SELECT " + c.name + ".* FROM unnest(" + s.arg(parents) + "::" + c.key + "[]) AS parent(key) CROSS JOIN LATERAL (SELECT " + columns +
+	s.WriteString("SELECT " + c.name + ".* FROM (SELECT unnest(" + s.keys(parents, c.key) + ") AS key) AS parent CROSS JOIN LATERAL (SELECT " + c.columns(selected) +
 		" FROM " + c.name + " WHERE " + c.parent + " = parent.key")
 	filter(s)
 	s.page(page)
@@ -153,7 +159,7 @@ func (c child) pages(parents any, page models.Page, selected Fields, filter func
 // counts is the number of rows of each of parents that has any.
 func (c child) counts(parents any, filter func(*statement)) *statement {
 	s := new(statement)
-	s.WriteString("SELECT " + c.parent + " AS key, count(*) AS count FROM " + c.name + " WHERE " + c.parent + " = ANY(" + s.arg(parents) + "::" + c.key + "[])")
+	s.WriteString("SELECT " + c.parent + " AS key, count(*) AS count FROM " + c.name + " WHERE " + c.parent + " = ANY(" + s.keys(parents, c.key) + ")")
 	filter(s)
 	s.WriteString(" GROUP BY " + c.parent)
 	return s
@@ -162,7 +168,7 @@ func (c child) counts(parents any, filter func(*statement)) *statement {
 // byID is the rows with these ids.
 func (t table) byID(ids any, key string, selected Fields) *statement {
 	s := new(statement)
-	s.WriteString("SELECT " + t.columns(selected) + " FROM " + t.name + " WHERE id = ANY(" + s.arg(ids) + "::" + key + "[])")
+	s.WriteString("SELECT " + t.columns(selected) + " FROM " + t.name + " WHERE id = ANY(" + s.keys(ids, key) + ")")
 	return s
 }
 

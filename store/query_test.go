@@ -25,27 +25,27 @@ func TestStatements(t *testing.T) {
 	}{
 		"the first page of each parent": {
 			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 20, Order: order}, Fields{"content"}, messageFilter(nil)),
-			"SELECT messages.* FROM unnest($1::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at, content" +
-				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT $2::int) AS messages",
-			[]any{[]uuid.UUID{id}, 21},
+			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at, content" +
+				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT 21) AS messages",
+			[]any{[]uuid.UUID{id}},
 		},
 		"a page backwards, filtered, between cursors": {
 			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 5, Backward: true, Order: order, After: &cursor, Before: &cursor}, nil,
 				messageFilter(&models.MessageFilter{Role: []models.MessageRole{models.RoleUser}, CreatedAt: &models.TimeFilter{From: &at}, Metadata: models.JSON(`{"a":1}`)})),
-			"SELECT messages.* FROM unnest($1::uuid[]) AS parent(key) CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
+			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
 				" FROM messages WHERE thread_id = parent.key AND role = ANY($2::text[]) AND created_at >= $3::timestamptz AND metadata @> $4::jsonb" +
 				" AND (created_at, id) > ($5::text::timestamptz, $6::text::uuid) AND (created_at, id) < ($7::text::timestamptz, $8::text::uuid)" +
-				" ORDER BY created_at DESC, id DESC LIMIT $9::int) AS messages",
-			[]any{[]uuid.UUID{id}, []string{"user"}, at, `{"a":1}`, cursor.Value, cursor.ID, cursor.Value, cursor.ID, 6},
+				" ORDER BY created_at DESC, id DESC LIMIT 6) AS messages",
+			[]any{[]uuid.UUID{id}, []string{"user"}, at, `{"a":1}`, cursor.Value, cursor.ID, cursor.Value, cursor.ID},
 		},
 		"counts": {
 			threadsOfUser.counts([]int{7}, threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive}})),
-			"SELECT user_id AS key, count(*) AS count FROM threads WHERE user_id = ANY($1::int[]) AND status = ANY($2::text[]) GROUP BY user_id",
+			"SELECT user_id AS key, count(*) AS count FROM threads WHERE user_id = ANY((SELECT $1::int[])::int[]) AND status = ANY($2::text[]) GROUP BY user_id",
 			[]any{[]int{7}, []string{"active"}},
 		},
 		"objects by id": {
 			users.byID([]int{7}, "int", Fields{"email", "metadata", "metadata", "id; DROP TABLE users"}),
-			"SELECT id, email, name, oauth_provider, oauth_id, picture, is_active, is_superuser, created_at, updated_at, last_login_at, metadata FROM users WHERE id = ANY($1::int[])",
+			"SELECT id, email, name, oauth_provider, oauth_id, picture, is_active, is_superuser, created_at, updated_at, last_login_at, metadata FROM users WHERE id = ANY((SELECT $1::int[])::int[])",
 			[]any{[]int{7}},
 		},
 	} {

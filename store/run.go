@@ -38,7 +38,9 @@ func (s *Store) CountRunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, f
 
 // RunIDsOfThreads maps the id of each run of the threads to its thread's.
 func (s *Store) RunIDsOfThreads(ctx context.Context, threadIDs []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
-	rows, err := s.db.DB.QueryContext(ctx, "SELECT id, thread_id FROM runs WHERE thread_id = ANY($1::uuid[])", threadIDs)
+	q := new(statement)
+	q.WriteString("SELECT id, thread_id FROM runs WHERE thread_id = ANY(" + q.keys(threadIDs, "uuid") + ")")
+	rows, err := s.db.DB.QueryContext(ctx, q.String(), q.args...)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
