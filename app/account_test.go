@@ -73,12 +73,10 @@ func TestAPIKeys_SignTheirBearerInUntilTheyAreRevoked(t *testing.T) {
 	require.Equal(t, models.Unauthenticated, models.CodeOf(err), "another secret")
 
 	w.done(t, root, "revokeApiKey", object{"id": made.text("apiKey.id")}, "apiKey { isActive }")
-	revoked := time.Now()
 	require.Eventually(t, func() bool {
 		_, _, err := w.store.ViewerByKey(t.Context(), token)
 		return models.CodeOf(err) == models.Unauthenticated && err != nil
-	}, 2*time.Second, 10*time.Millisecond)
-	require.Less(t, time.Since(revoked), 2*time.Second)
+	}, time.Minute, 10*time.Millisecond)
 	require.Equal(t, before, w.lines(t, "SELECT last_used_at::text FROM api_keys"), "noted at most once a minute")
 
 	admin := w.done(t, root, "createApiKey", object{"name": "admin", "permissions": []string{"ADMIN", "READ"}}, "token")

@@ -136,10 +136,14 @@ func (p *pair) failOver(t *testing.T) {
 	atOnce, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, p.primary.Stop(atOnce))
-	standby, err := pgx.Connect(t.Context(), p.standby)
-	require.NoError(t, err)
+	var standby *pgx.Conn
+	require.Eventually(t, func() (up bool) {
+		var err error
+		standby, err = pgx.Connect(t.Context(), p.standby)
+		return err == nil
+	}, soon, 10*time.Millisecond, "it takes no connections before it is consistent")
 	defer standby.Close(context.Background())
-	_, err = standby.Exec(t.Context(), `SELECT pg_promote()`)
+	_, err := standby.Exec(t.Context(), `SELECT pg_promote()`)
 	require.NoError(t, err)
 }
 

@@ -69,15 +69,16 @@ func TestFaults(t *testing.T) {
 	var watchers []*watcher
 	client := func(tenant int, follow follower, events bool) {
 		i := len(watchers)
+		begun := make(chan struct{})
 		watchers = append(watchers, &watcher{
-			soak: s, follower: follow, tenant: tenant, events: events, begun: make(chan struct{}), random: rand.New(rand.NewPCG(uint64(i), 1)),
+			soak: s, follower: follow, tenant: tenant, events: events, begun: begun, begin: sync.OnceFunc(func() { close(begun) }), random: rand.New(rand.NewPCG(uint64(i), 1)),
 		})
 	}
 	for i := range 3 {
-		client(0, newRunFollower("", uuid.Nil), i == 0)
-		client(0, newRunFollower(`threadId: "`+threadID(s.threads[0])+`", `, uuid.Nil), false)
-		client(0, newRunFollower(`runId: "`+runID(s.runs[i][0])+`", `, s.runs[i][0]), false)
-		client(1, newRunFollower("", uuid.Nil), false)
+		client(0, newRunFollower("", uuid.Nil, writers*perWriter), i == 0)
+		client(0, newRunFollower(`threadId: "`+threadID(s.threads[0])+`", `, uuid.Nil, writers*perWriter), false)
+		client(0, newRunFollower(`runId: "`+runID(s.runs[i][0])+`", `, s.runs[i][0], 1), false)
+		client(1, newRunFollower("", uuid.Nil, 100), false) // a state tells of no more
 	}
 	for i, thread := range s.threads {
 		client(i/2, newMessageFollower(thread), i == 0)
@@ -213,7 +214,7 @@ func (s *soak) connect(ctx context.Context) *pgx.Conn {
 	return nil
 }
 
-// greet says something in every thread until every client has heard of what it watches.
+// greet says something in every thread until every client has heard all of what it watches.
 func (s *soak) greet(watchers []*watcher) {
 	conn := s.connect(s.t.Context())
 	defer conn.Close(context.Background())
@@ -386,15 +387,19 @@ type watcher struct {
 	tenant int
 	events bool // by server-sent events, not by websocket
 	cursor string
-	begun  chan struct{} // closed with the first event
+	begun  chan struct{} // closed when it has heard the whole state
+	begin  func()        // closes it
 
 	connections int
+	heard       int // events of this connection
 }
 
 // follower knows what a client asks for and what it is to receive. Its errors are broken promises.
 type follower interface {
 	// query takes a variable $after.
 	query() string
+	// state is how many events come before anything changes. A cursor from the midst of them leads to a state again, and not to what followed.
+	state() int
 	// hear takes an event's data from the stream that began after the cursor. It gives the event's cursor, which is empty where PostgreSQL was
 	// away while the event was read: it is to come again.
 	hear(data []byte, after string) (cursor string, err error)
@@ -406,12 +411,17 @@ type follower interface {
 }
 
 func (w *watcher) follow() {
-	var finished time.Time
+	var news time.Time
+	var known int
 	for {
 		if w.finished.Load() {
 			conn := w.soak.connect(w.t.Context())
 			complete, err := w.complete(w.t.Context(), conn, w.user[w.tenant])
+			broken := conn.IsClosed() // PostgreSQL had not yet felt its last fault
 			_ = conn.Close(context.Background())
+			if err != nil && broken {
+				continue
+			}
 			if err != nil {
 				w.t.Error(err)
 				return
@@ -419,14 +429,15 @@ func (w *watcher) follow() {
 			if complete {
 				return
 			}
-			if finished.IsZero() {
-				finished = time.Now()
+			if received, _ := w.count(); received > known || news.IsZero() {
+				known, news = received, time.Now()
 			}
-			if time.Since(finished) > time.Minute {
+			if time.Since(news) > time.Minute {
 				w.t.Errorf("%s did not receive everything", w.query())
 				return
 			}
 		}
+		w.heard = 0
 		address, _ := w.address[w.random.IntN(replicas)].Load().(string)
 		leaves, leave := context.WithTimeout(w.t.Context(), time.Duration(1+w.random.IntN(15))*time.Second)
 		var err error
@@ -469,10 +480,10 @@ func (w *watcher) told(payload []byte, after string) (goOn bool, err error) {
 	if err != nil || cursor == "" {
 		return false, err
 	}
-	if w.cursor == "" {
-		close(w.begun)
-	}
 	w.cursor = cursor
+	if w.heard++; w.heard == w.state() {
+		w.begin()
+	}
 	return true, nil
 }
 
@@ -581,14 +592,17 @@ func (w *watcher) readEvents(ctx context.Context, address string) error {
 type runFollower struct {
 	arguments   string
 	run         uuid.UUID      // only this one; zero is all of the user
+	states      int            // runs in the first state
 	seen        map[string]int // version by run
 	changes     int
 	repetitions int
 }
 
-func newRunFollower(arguments string, run uuid.UUID) *runFollower {
-	return &runFollower{arguments: arguments, run: run, seen: map[string]int{}}
+func newRunFollower(arguments string, run uuid.UUID, states int) *runFollower {
+	return &runFollower{arguments: arguments, run: run, states: states, seen: map[string]int{}}
 }
+
+func (f *runFollower) state() int { return f.states }
 
 func (f *runFollower) query() string {
 	return `subscription ($after: String) { runStatusChanged(` + f.arguments + `after: $after) { run { id } version snapshot cursor } }`
@@ -673,6 +687,8 @@ type messageFollower struct {
 func newMessageFollower(thread uuid.UUID) *messageFollower {
 	return &messageFollower{thread: thread, known: map[uuid.UUID]bool{}}
 }
+
+func (f *messageFollower) state() int { return 1 } // there is none, but it begins where it is heard of
 
 func (f *messageFollower) query() string {
 	return `subscription ($after: String) { messageAdded(threadId: "` + threadID(f.thread) + `", after: $after) { message { databaseId } snapshot cursor } }`

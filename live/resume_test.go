@@ -81,8 +81,8 @@ func TestRunStatuses_FindTheCurrentStateByIndex(t *testing.T) {
 	var scans, read int
 	require.Eventually(t, func() bool { // PostgreSQL tells what a connection has read with one of its later statements
 		f.versions(t, f.begin(t, models.StreamFilter{}, ""), 100)
-		f.scan(t, &scans, `SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'idx_run_events_user_id_xid'`)
-		f.scan(t, &read, `SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'idx_run_events_user_id_xid'`)
+		const figures = `SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'idx_run_events_user_id_xid'`
+		require.NoError(t, f.owner.QueryRow(t.Context(), figures).Scan(&scans, &read))
 		return scans > 0
 	}, soon, 100*time.Millisecond)
 	require.LessOrEqual(t, read, 10*scans)

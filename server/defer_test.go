@@ -384,7 +384,7 @@ func TestDefer_AClientThatLeavesEndsWhatIsDeferred(t *testing.T) {
 func TestDefer_WhatIsDeferredHasTheOperationsDeadline(t *testing.T) {
 	t.Parallel()
 	c := &charts{slow: newHeld()}
-	e := open(t, charting(c), func(cfg *server.Config) { cfg.Limits.Timeout = 100 * time.Millisecond })
+	e := open(t, charting(c), func(cfg *server.Config) { cfg.Limits.Timeout = time.Second })
 	parts := e.inParts(t, `{viewer{email ...@defer(label:"slow"){`+chart("slow")+`}}}`, nil)
 	require.ErrorIs(t, within(t, c.slow.ended), context.DeadlineExceeded)
 	require.Equal(t, map[string]any{"viewer": map[string]any{"email": "alice@example.com"}}, parts[0].Data)

@@ -157,7 +157,7 @@ func TestLimits_LongMessagesAreCut(t *testing.T) {
 
 func TestLimits_AnOperationEndsInTime(t *testing.T) {
 	t.Parallel()
-	e := open(t, func(cfg *server.Config) { cfg.Limits.Timeout = 20 * time.Millisecond }, resolving(answers{
+	e := open(t, func(cfg *server.Config) { cfg.Limits.Timeout = 500 * time.Millisecond }, resolving(answers{
 		viewer: func(ctx context.Context) (*models.User, error) {
 			<-ctx.Done()
 			return nil, fmt.Errorf("ask: %w", ctx.Err())

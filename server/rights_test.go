@@ -59,11 +59,11 @@ func (r *replicas) connect(bearer string) (open sockets) {
 // expectEnd waits for the end of both.
 func (s sockets) expectEnd(about string) {
 	s[0].t.Helper()
-	began := time.Now()
+	clock := begin(s[0].t)
 	for _, c := range s {
 		c.expectClose(4403)
 	}
-	require.Less(s[0].t, time.Since(began), 2*time.Second, about)
+	require.Less(s[0].t, clock.took(), 2*time.Second, about)
 }
 
 func (s sockets) quiet() {
@@ -147,7 +147,7 @@ func TestRights_OfAnAPIKeyEndItsSocketsOnEveryReplicaWithin2s(t *testing.T) {
 	r.exec(`UPDATE users SET is_active = false WHERE id = $1`, r.bob)
 	open[bobs.Token].expectEnd("the user's deactivation")
 	open["bob"].expectEnd("the user's deactivation")
-	require.Eventually(t, func() bool { return strings.Contains(r.ask(revoked.Token, "{viewer{id}}"), "UNAUTHENTICATED") }, 2*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(r.ask(revoked.Token, "{viewer{id}}"), "UNAUTHENTICATED") }, soon, 10*time.Millisecond)
 }
 
 func TestRights_AKeyThatMayNotReadSubscribesToNothing(t *testing.T) {

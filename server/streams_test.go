@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/netra-ai/netra/internal/wait"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/server"
 )
@@ -258,13 +259,13 @@ func TestStreams_Limits(t *testing.T) {
 	t.Run("beyond the queue they are sent away over a while", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t, func(cfg *server.StreamsConfig) {
-			cfg.Settings.Authenticating, cfg.Settings.Waiting, cfg.Settings.InitTimeout = 1, 2, soon
+			cfg.Settings.Authenticating, cfg.Settings.Waiting, cfg.Settings.InitTimeout = 1, 2, 20*time.Second
 		})
 		hanging := `{"type":"connection_init","payload":{"authorization":"Bearer hang"}}`
 		inside, waiting := f.dial(t), f.dial(t)
 		inside.send(hanging)
 		waiting.send(hanging)
-		began := time.Now()
+		clock := begin(t)
 		clients := make([]client, 20)
 		for i := range clients {
 			clients[i] = f.dial(t)
@@ -278,18 +279,39 @@ func TestStreams_Limits(t *testing.T) {
 						break
 					}
 				}
-				ended <- time.Since(began)
+				ended <- clock.took()
 			})
 		}
 		closed.Wait()
 		close(ended)
-		first, last := time.Hour, time.Duration(0)
+		var times []time.Duration
 		for at := range ended {
-			first, last = min(first, at), max(last, at)
+			times = append(times, at)
 		}
-		require.Greater(t, last-first, 300*time.Millisecond, "not all at once")
+		slices.Sort(times)
+		last := times[len(times)-3] // two may have come to a place in the queue before those for whom it is, and wait there for long
+		require.Greater(t, last-times[0], 300*time.Millisecond, "not all at once")
 		require.Less(t, last, 5*time.Second)
 	})
+}
+
+// steady is a source that says something now and then, and never ends by itself.
+func steady(ctx context.Context, stop <-chan struct{}) <-chan *models.RunEvent {
+	events := make(chan *models.RunEvent)
+	go func() {
+		defer close(events)
+		for version := 1; ; version++ {
+			select {
+			case events <- event(version):
+			case <-ctx.Done():
+				return
+			case <-stop:
+				return
+			}
+			wait.For(ctx, 20*time.Millisecond)
+		}
+	}()
+	return events
 }
 
 func TestStreams_TokensEnd(t *testing.T) {
@@ -297,22 +319,22 @@ func TestStreams_TokensEnd(t *testing.T) {
 	t.Run("within a second of their time", func(t *testing.T) {
 		t.Parallel()
 		c := setup(t).as(t, "second")
-		began := time.Now()
+		clock := begin(t)
 		require.Equal(t, "Forbidden: the token has expired", c.expectClose(4403))
-		require.InDelta(t, time.Second, time.Since(began), float64(time.Second))
+		require.Less(t, clock.took(), 2*time.Second)
 	})
 	t.Run("unless a newer one came, and no stream notices", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		stop := make(chan struct{})
-		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) { return flood(ctx, stop), nil }
-		c := f.as(t, "second")
+		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) { return steady(ctx, stop), nil }
+		c := f.as(t, "seconds")
 		c.send(subscribe("1", watch))
 		c.expect(next("1", 1))
 		c.send(`{"type":"ping","payload":{"authorization":"Bearer long"}}`)
 		began, version := time.Now(), 1
 		renewed := false
-		for time.Since(began) < 1500*time.Millisecond {
+		for time.Since(began) < 3500*time.Millisecond {
 			message := c.receive()
 			if message == `{"type":"pong","payload":{"authorized":true,"expires":"2100-01-01T00:00:00Z"}}` {
 				renewed = true

@@ -53,7 +53,7 @@ func TestOlderProtocol_MessageRules(t *testing.T) {
 			`<{"type":"connection_error","payload":{"message":"the token is not valid","extensions":{"code":"UNAUTHENTICATED"}}}`, 4403},
 		"no way to tell": {`>{"type":"connection_init","payload":{"authorization":"Bearer away"}}`, ">" + start("1", whoami),
 			`<{"type":"connection_error","payload":{"message":"authenticating is not possible now","extensions":{"code":"DATABASE_UNAVAILABLE"}}}`, 1013},
-		"an expiring token":              {`>{"type":"connection_init","payload":{"authorization":"Bearer short"}}`, "<" + ack, "<" + ka, 4403},
+		"an expiring token":              {`>{"type":"connection_init","payload":{"authorization":"Bearer second"}}`, "<" + ack, "<" + ka, 4403},
 		"terminate":                      {">" + initOK, "<" + ack, "<" + ka, `>{"type":"connection_terminate","payload":null}`, 1000},
 		"terminate before init":          {`>{"type":"connection_terminate"}`, 1000},
 		"stop of an unknown id":          append([]any{">" + initOK, "<" + ack, "<" + ka, `>{"id":"9","type":"stop"}`, ">" + start("1", whoami)}, whoamiData...),

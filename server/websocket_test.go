@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	soon     = 10 * time.Second
+	soon     = time.Minute // for what takes no time, on a machine that has other things to do
 	initOK   = `{"type":"connection_init","payload":{"authorization":"Bearer good"}}`
 	ack      = `{"type":"connection_ack"}`
 	watch    = `subscription { runStatusChanged { status version } }`
@@ -114,10 +114,12 @@ func authenticate(ctx context.Context, bearer string) (server.Session, error) {
 		return server.Session{Viewer: one}, nil
 	case "key":
 		return server.Session{Viewer: byKey}, nil
-	case "short":
-		return server.Session{Viewer: one, Expires: time.Now().Add(100 * time.Millisecond)}, nil
 	case "second":
 		return server.Session{Viewer: one, Expires: time.Now().Add(time.Second)}, nil
+	case "seconds":
+		return server.Session{Viewer: one, Expires: time.Now().Add(3 * time.Second)}, nil
+	case "hour":
+		return server.Session{Viewer: one, Expires: time.Now().Add(time.Hour)}, nil
 	case "long":
 		return server.Session{Viewer: one, Expires: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
 	case "other":
@@ -236,7 +238,7 @@ func TestWebsocket_MessageRules(t *testing.T) {
 		"a token that is no text": {`>{"type":"connection_init","payload":{"authorization":7}}`, 4403},
 		"a bad token":             {`>{"type":"connection_init","payload":{"authorization":"Bearer bad"}}`, 4403},
 		"no way to tell whether the token is good": {`>{"type":"connection_init","payload":{"authorization":"Bearer away"}}`, 1013},
-		"an expiring token":                        {`>{"type":"connection_init","payload":{"authorization":"Bearer short"}}`, "<" + ack, 4403},
+		"an expiring token":                        {`>{"type":"connection_init","payload":{"authorization":"Bearer second"}}`, "<" + ack, 4403},
 		"init's payload is an array":               {`>{"type":"connection_init","payload":[]}`, 4400},
 		"not JSON":                                 {`>hello`, 4400},
 		"empty":                                    {`>`, 4400},
@@ -290,7 +292,7 @@ func TestWebsocket_MessageRules(t *testing.T) {
 			`>{"id":"1","type":"subscribe","payload":{"query":"query A { __typename }","operationName":"B"}}`,
 			`<{"id":"1","type":"error","payload":[{"message":"operation B not found","extensions":{"code":"GRAPHQL_VALIDATION_FAILED"}}]}`, ">" + subscribe("1", "{__typename}"),
 			`<{"id":"1","type":"next","payload":{"data":{"__typename":"Query"}}}`, `<{"id":"1","type":"complete"}`},
-		"a newer token": {`>{"type":"connection_init","payload":{"authorization":"Bearer second"}}`, "<" + ack,
+		"a newer token": {`>{"type":"connection_init","payload":{"authorization":"Bearer hour"}}`, "<" + ack,
 			`>{"type":"ping","payload":{"authorization":"Bearer long"}}`, `<{"type":"pong","payload":{"authorized":true,"expires":"2100-01-01T00:00:00Z"}}`},
 		"a token without end":        {">" + initOK, "<" + ack, `>{"type":"ping","payload":{"Authorization":"Bearer good"}}`, `<{"type":"pong","payload":{"authorized":true}}`},
 		"a token in place of a key":  {`>{"type":"connection_init","payload":{"authorization":"Bearer key"}}`, "<" + ack, `>{"type":"ping","payload":{"authorization":"Bearer good"}}`, `<{"type":"pong","payload":{"authorized":true}}`},
@@ -448,13 +450,13 @@ func TestWebsocket_Deadlines(t *testing.T) {
 	t.Run("with init it is not", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t, func(cfg *server.StreamsConfig) {
-			cfg.Settings.InitTimeout = 500 * time.Millisecond
-			cfg.Settings.Heartbeat = 100 * time.Millisecond
+			cfg.Settings.InitTimeout = 2 * time.Second
+			cfg.Settings.Heartbeat = 250 * time.Millisecond
 		})
 		c := f.ready(t)
 		pings := 0
 		c.SetPingHandler(func(string) error {
-			if pings++; pings == 10 { // a second
+			if pings++; pings == 10 { // later than that
 				go c.send(`{"type":"ping"}`)
 			}
 			return c.WriteControl(websocket.PongMessage, nil, time.Now().Add(soon))
@@ -470,7 +472,7 @@ func TestWebsocket_Deadlines(t *testing.T) {
 	t.Run("a client that answers no ping is cut off", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t, func(cfg *server.StreamsConfig) {
-			cfg.Settings.Heartbeat, cfg.Settings.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond
+			cfg.Settings.Heartbeat, cfg.Settings.WriteTimeout = 500*time.Millisecond, time.Second
 		})
 		f.ready(t) // and nobody reads, so nobody answers
 		require.Eventually(t, func() bool { return f.streams.Open() == 0 }, soon, 5*time.Millisecond)
@@ -482,13 +484,13 @@ func TestWebsocket_Deadlines(t *testing.T) {
 		stalled := f.ready(t)
 		require.NoError(t, stalled.NetConn().(*net.TCPConn).SetReadBuffer(1024))
 		stalled.send(subscribe("1", watch))
-		began := time.Now()
+		clock := begin(t)
 		require.Eventually(t, func() bool { return f.streams.Open() == 0 }, soon, time.Millisecond)
-		require.Less(t, time.Since(began), 5*time.Second)
+		require.Less(t, clock.took(), 5*time.Second)
 	})
 	t.Run("a client that reads nothing is cut off and harms no other", func(t *testing.T) {
 		t.Parallel()
-		f := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.WriteTimeout = 200 * time.Millisecond })
+		f := setup(t, func(cfg *server.StreamsConfig) { cfg.Settings.WriteTimeout = time.Second })
 		stop := make(chan struct{})
 		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) { return flood(ctx, stop), nil }
 		stalled, other := f.ready(t), f.ready(t)

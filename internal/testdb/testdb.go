@@ -236,6 +236,11 @@ func withDatabase(t testing.TB, rawURL, name string) string {
 	u, err := url.Parse(rawURL)
 	require.NoError(t, err)
 	u.Path = "/" + name
+	if strings.HasPrefix(u.Scheme, "postgres") { // a machine may be so busy that a connection takes longer than our programs wait otherwise
+		arguments := u.Query()
+		arguments.Set("connect_timeout", "60")
+		u.RawQuery = arguments.Encode()
+	}
 	return u.String()
 }
 
