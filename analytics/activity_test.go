@@ -70,6 +70,8 @@ const day = 24 * time.Hour
 func TestActivity(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewClickHouse(t)
+	_, err := db.ClickHouse(t).ExecContext(t.Context(), "ALTER TABLE user_activity REMOVE TTL") // weeks and months are of these days
+	require.NoError(t, err)
 	for _, row := range []string{"('2026-11-20', 1, 'login', 1, 10)", "('2026-11-20', 1, 'login', 2, 30)", "('2026-11-20', 2, 'login', 5, 0)",
 		"('2026-11-22', 1, 'query', 1, 7)", "('2026-11-23', 3, 'query', 1, 7)"} {
 		_, err := db.ClickHouse(t).ExecContext(t.Context(), "INSERT INTO user_activity (date, user_id, action, count, total_duration_ms) VALUES "+row)

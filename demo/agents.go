@@ -80,7 +80,9 @@ func RunAgents(ctx context.Context, cfg AgentsConfig) (err error) {
 	}
 	poolConfig.ConnConfig.RuntimeParams[superuser] = "on"
 	poolConfig.ConnConfig.RuntimeParams["application_name"] = worker
-	poolConfig.ConnConfig.ConnectTimeout = 5 * time.Second
+	if poolConfig.ConnConfig.ConnectTimeout == 0 {
+		poolConfig.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
 	poolConfig.MinConns = 0
 	poolConfig.MaxConns = int32(min(cfg.Concurrency+3, 20)) // they mostly wait for something else
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)

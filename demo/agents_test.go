@@ -19,7 +19,7 @@ import (
 )
 
 // patience is for machines that do other things as well.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 func eventually(t *testing.T, condition func() bool, message string) {
 	t.Helper()
@@ -145,7 +145,7 @@ func TestAgentsWaitForAnAbsentPostgres(t *testing.T) {
 	eventually(t, func() bool { return done() >= before+3 }, "runs end again")
 	eventually(t, func() bool { return strings.Contains(log.String(), "write to PostgreSQL again") }, "the agents say so")
 	stop()
-	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
+	requireOneLineForEachOutage(t, log.String())
 }
 
 func TestAgentsWorkOnWithoutClickHouseAndReportLater(t *testing.T) {
@@ -166,7 +166,14 @@ func TestAgentsWorkOnWithoutClickHouseAndReportLater(t *testing.T) {
 		return ask[int](t, clickhouse, "SELECT count() FROM workload_events WHERE workload_id = $1", first) >= 3
 	}, "what was measured meanwhile is reported")
 	stop()
-	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
+	requireOneLineForEachOutage(t, log.String())
+}
+
+// requireOneLineForEachOutage allows for outages beside the test's own: a busy machine has some.
+func requireOneLineForEachOutage(t *testing.T, log string) {
+	t.Helper()
+	begun, ended := strings.Count(log, "cannot write to"), strings.Count(log, " again\"")
+	require.Contains(t, []int{ended, ended + 1}, begun, log)
 }
 
 func TestAgentsRefuseWhatTheyCannotDo(t *testing.T) {

@@ -585,10 +585,10 @@ func TestClickHouse_StopsAQueryWhoseClientHasGone(t *testing.T) {
 				err := conn.QueryRow(t.Context(), "SELECT count() FROM system.processes WHERE Settings['log_comment'] = ?", id).Scan(&count)
 				return err == nil && count > 0
 			}
-			require.Eventually(t, running, 20*time.Second, 20*time.Millisecond, "the query never ran")
+			require.Eventually(t, running, 2*time.Minute, 20*time.Millisecond, "the query never ran")
 			cancel()
 			require.ErrorIs(t, <-ended, context.Canceled)
-			require.Eventually(t, func() bool { return !running() }, 20*time.Second, 20*time.Millisecond, "the query goes on without its client")
+			require.Eventually(t, func() bool { return !running() }, 2*time.Minute, 20*time.Millisecond, "the query goes on without its client")
 		})
 	}
 }
@@ -601,7 +601,7 @@ func TestClickHouse_EndsAQueryAtTheDeadline(t *testing.T) {
 	var exception *clickhouse.Exception
 	require.ErrorAs(t, conn.QueryRow(ctx, "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1").Scan(new(uint64)), &exception)
 	require.EqualValues(t, 159, exception.Code)
-	require.Less(t, time.Since(started), 20*time.Second)
+	require.Less(t, time.Since(started), time.Minute)
 }
 
 func TestClickHouse_JoinsExternalTables(t *testing.T) {
@@ -770,9 +770,9 @@ func TestClickHouse_CommitsNoPartOfAnInsertThatBreaksOff(t *testing.T) {
 		err := conn.QueryRow(t.Context(), "SELECT count() FROM system.processes WHERE current_database = currentDatabase() AND query LIKE 'INSERT INTO t%'").Scan(&count)
 		return err == nil && count > 0
 	}
-	require.Eventually(t, running, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, running, 2*time.Minute, 10*time.Millisecond)
 	require.NoError(t, client.Close())
-	require.Eventually(t, func() bool { return !running() }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !running() }, 2*time.Minute, 10*time.Millisecond)
 	require.Zero(t, countOf(t, conn, "t"))
 
 	response, body := raw(t, "POST", url.Values{"query": {"INSERT INTO t FORMAT CSV"}, "database": {database}}, strings.NewReader("not gzip"),
@@ -858,7 +858,7 @@ func TestClickHouse_ComesBackWithItsDataWhenTheEngineIsKilled(t *testing.T) {
 		require.NoError(t, syscall.Kill(killed, syscall.SIGKILL))
 		require.Eventually(t, func() bool {
 			return engine.PID() != killed && conn.Ping(t.Context()) == nil
-		}, 15*time.Second, 20*time.Millisecond, "the engine did not come back")
+		}, 2*time.Minute, 20*time.Millisecond, "the engine did not come back")
 		require.EqualValues(t, round*1000, countOf(t, conn, "kept"))
 	}
 	select {
@@ -883,7 +883,7 @@ func TestClickHouse_EndsWithAParentThatIsKilled(t *testing.T) {
 	require.NoError(t, parent.Process.Kill())
 	require.Error(t, parent.Wait())
 	startEngine(t, cfg)
-	require.Eventually(t, func() bool { return !processExists(child) }, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return !processExists(child) }, time.Minute, 20*time.Millisecond)
 }
 
 func TestClickHouse_SaysInOneLineWhyItCannotStart(t *testing.T) {

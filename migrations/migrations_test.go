@@ -110,7 +110,7 @@ func TestALockEndsWithItsHoldersConnection(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return value[bool](t, owner, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND pid != pg_backend_pid() AND query LIKE 'SELECT pg_try_advisory_lock%')`)
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	require.Empty(t, done)
 	require.False(t, value[bool](t, owner, "SELECT to_regclass('goose_db_version') IS NOT NULL"))
 	require.Empty(t, describeClickHouse(t, clickhouse), "ClickHouse waits for PostgreSQL's lock too")

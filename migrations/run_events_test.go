@@ -86,7 +86,7 @@ func TestTheDoorbellRingsOncePerTransactionAndSaysNothing(t *testing.T) {
 	exec(t, owner, "NOTIFY fence")
 	var heard []string
 	for len(heard) == 0 || heard[len(heard)-1] != "fence" {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		notification, err := listener.WaitForNotification(ctx)
 		cancel()
 		require.NoError(t, err)

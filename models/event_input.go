@@ -27,10 +27,12 @@ type EventMetricInput struct {
 	Unit  *string
 }
 
-// EventError is what is wrong with one event of a request. Place counts the request's events, or lines, from 1; the error's message says it too.
+// EventError is what is wrong with one event of a request. The error's message says the place, the column, and what is wrong, in one text.
 type EventError struct {
-	Place int
-	Err   *Error
+	Place  int    // of the request's events, or lines, from 1
+	Column string // as lines call it; empty when it is about the event as a whole
+	What   string // is wrong: words that go on from the column's name, in whatever way the sender calls that
+	Err    *Error
 }
 
 func (e *EventError) Error() string { return e.Err.Message }

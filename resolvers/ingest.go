@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -45,23 +44,19 @@ func (r *Resolver) recordEvents(ctx context.Context, input models.RecordEventsIn
 	}
 }
 
-// eventArguments are the arguments of an event by the columns that they are for, which is what the event's mistakes call them.
+// eventArguments are the arguments of an event by the columns that they are for.
 var eventArguments = map[string]string{
-	"event_id": "eventId", "timestamp": "timestamp", "user_id": "userId", "userId": "userId", "workload_id": "workloadId", "event_type": "eventType", "event_category": "eventCategory",
+	"event_id": "eventId", "timestamp": "timestamp", "user_id": "userId", "workload_id": "workloadId", "event_type": "eventType", "event_category": "eventCategory",
 	"metrics": "metrics", "dimensions": "dimensions", "metadata": "metadata",
 }
 
-// userErrorOf names the argument that a mistake begins with.
+// userErrorOf calls a column as the graph does.
 func userErrorOf(mistake *models.EventError) *models.UserError {
-	shown := &models.UserError{Field: []string{"events", strconv.Itoa(mistake.Place - 1)}, Message: mistake.Error(), Code: string(models.CodeOf(mistake))}
-	where, what, _ := strings.Cut(shown.Message, ": ")
-	column := what
-	if end := strings.IndexAny(what, " .[:"); end >= 0 {
-		column = what[:end]
-	}
-	if argument, ok := eventArguments[column]; ok {
+	place := strconv.Itoa(mistake.Place - 1)
+	shown := &models.UserError{Field: []string{"events", place}, Message: mistake.Error(), Code: string(models.CodeOf(mistake))}
+	if argument, ok := eventArguments[mistake.Column]; ok {
 		shown.Field = append(shown.Field, argument)
-		shown.Message = where + ": " + argument + strings.TrimPrefix(what, column)
+		shown.Message = "events[" + place + "]: " + argument + mistake.What
 	}
 	return shown
 }

@@ -92,16 +92,18 @@ func (r *reader) load(text []byte) {
 	r.decoder.Reset(&r.line)
 }
 
-// mistake is what is wrong with an event, in words for its sender.
+// mistake is what is wrong with an event, in words for its sender, which go on from the name of a column unless it is about all of the event.
 type mistake struct {
-	code    models.Code
-	message string
+	code         models.Code
+	column, what string
 }
 
-func (m *mistake) Error() string { return m.message }
+func (m *mistake) Error() string { return m.column + m.what }
 
-func wrong(format string, args ...any) error {
-	return &mistake{models.BadUserInput, fmt.Sprintf(format, args...)}
+func wrong(format string, args ...any) error { return wrongIn("", format, args...) }
+
+func wrongIn(column, format string, args ...any) error {
+	return &mistake{models.BadUserInput, column, fmt.Sprintf(format, args...)}
 }
 
 // readLine reads an event from a line of JSON. It fails with a mistake.
@@ -194,7 +196,7 @@ func (r *reader) text(name string) ([]byte, error) {
 	case 0:
 		return nil, errMalformed
 	default:
-		return nil, wrong("%s must be a string", name)
+		return nil, wrongIn(name, " must be a string")
 	}
 }
 
@@ -216,7 +218,7 @@ func (r *reader) readField(key []byte) (err error) {
 			return err
 		}
 		if e.at, err = time.Parse(time.RFC3339Nano, string(text)); err != nil {
-			return wrong("timestamp must be an instant in RFC 3339, such as 2026-11-23T09:30:00.000Z")
+			return wrongIn("timestamp", " must be an instant in RFC 3339, such as 2026-11-23T09:30:00.000Z")
 		}
 		return nil
 	case "user_id":
@@ -226,7 +228,7 @@ func (r *reader) readField(key []byte) (err error) {
 		}
 		id, err := strconv.ParseInt(string(raw), 10, 32)
 		if err != nil || id < 1 {
-			return wrong("user_id must be a positive whole number")
+			return wrongIn("user_id", " must be a positive whole number")
 		}
 		e.user = int(id)
 		return nil
@@ -251,7 +253,7 @@ func (r *reader) readField(key []byte) (err error) {
 func (e *event) setID(text []byte) error {
 	id, err := uuid.ParseBytes(text)
 	if err != nil || len(text) != 36 {
-		return wrong("event_id must be a UUID")
+		return wrongIn("event_id", " must be a UUID")
 	}
 	e.id = id
 	return nil
@@ -259,24 +261,24 @@ func (e *event) setID(text []byte) error {
 
 func (r *reader) readMetrics() error {
 	if kind := r.decoder.PeekKind(); kind != '[' {
-		return r.unless(kind, "metrics must be a list")
+		return r.unless(kind, "metrics", " must be a list")
 	}
 	if _, err := r.decoder.ReadToken(); err != nil {
 		return err
 	}
 	for r.decoder.PeekKind() != ']' {
 		if kind := r.decoder.PeekKind(); kind != '{' {
-			return r.unless(kind, "metrics[%d] must be an object", len(r.event.metrics))
+			return r.unless(kind, "metrics", "[%d] must be an object", len(r.event.metrics))
 		}
 		if len(r.event.metrics) == MaxMetrics {
-			return wrong("an event may have %d metrics", MaxMetrics)
+			return wrongIn("metrics", ": an event may have %d", MaxMetrics)
 		}
 		r.event.metrics = append(r.event.metrics, metric{value: math.NaN()})
 		if err := r.readObject(r.readMetric); err != nil {
 			return err
 		}
 		if m := &r.event.metrics[len(r.event.metrics)-1]; math.IsNaN(m.value) {
-			return wrong("metrics[%d].value is missing", len(r.event.metrics)-1)
+			return wrongIn("metrics", "[%d].value is missing", len(r.event.metrics)-1)
 		}
 	}
 	_, err := r.decoder.ReadToken()
@@ -284,11 +286,11 @@ func (r *reader) readMetrics() error {
 }
 
 // unless prefers the decoder's own account of what is not JSON.
-func (r *reader) unless(kind jsontext.Kind, format string, args ...any) error {
+func (r *reader) unless(kind jsontext.Kind, column, format string, args ...any) error {
 	if kind == 0 {
 		return errMalformed
 	}
-	return wrong(format, args...)
+	return wrongIn(column, format, args...)
 }
 
 func (r *reader) readMetric(key []byte) (err error) {
@@ -297,42 +299,42 @@ func (r *reader) readMetric(key []byte) (err error) {
 	switch string(key) {
 	case "name":
 		if kind := r.decoder.PeekKind(); kind != '"' {
-			return r.unless(kind, "metrics[%d].name must be a string", place)
+			return r.unless(kind, "metrics", "[%d].name must be a string", place)
 		}
 		m.name, err = r.readText()
 	case "unit":
 		if kind := r.decoder.PeekKind(); kind != '"' {
-			return r.unless(kind, "metrics[%d].unit must be a string", place)
+			return r.unless(kind, "metrics", "[%d].unit must be a string", place)
 		}
 		m.unit, err = r.readText()
 	case "value":
 		if kind := r.decoder.PeekKind(); kind != '0' {
-			return r.unless(kind, "metrics[%d].value must be a number", place)
+			return r.unless(kind, "metrics", "[%d].value must be a number", place)
 		}
 		token, err := r.decoder.ReadToken()
 		if err != nil {
 			return err
 		}
 		if m.value, err = token.Float(); err != nil || math.IsInf(m.value, 0) {
-			return wrong("metrics[%d].value must be finite", place)
+			return wrongIn("metrics", "[%d].value must be finite", place)
 		}
 		return nil
 	default:
-		return wrong("metrics[%d]: unknown key %.60q", place, key)
+		return wrongIn("metrics", "[%d]: unknown key %.60q", place, key)
 	}
 	return err
 }
 
 func (r *reader) readDimensions() error {
 	if kind := r.decoder.PeekKind(); kind != '{' {
-		return r.unless(kind, "dimensions must be an object of strings")
+		return r.unless(kind, "dimensions", " must be an object of strings")
 	}
 	return r.readObject(func(key []byte) error {
 		if kind := r.decoder.PeekKind(); kind != '"' {
-			return r.unless(kind, "dimensions.%.60s must be a string", key)
+			return r.unless(kind, "dimensions", ".%.60s must be a string", key)
 		}
 		if len(r.event.dimensions) == MaxDimensions {
-			return wrong("an event may have %d dimensions", MaxDimensions)
+			return wrongIn("dimensions", ": an event may have %d", MaxDimensions)
 		}
 		value, err := r.readText()
 		r.event.dimensions = append(r.event.dimensions, dimension{key, value})
@@ -342,7 +344,7 @@ func (r *reader) readDimensions() error {
 
 func (r *reader) readMetadata() error {
 	if kind := r.decoder.PeekKind(); kind != '{' {
-		return r.unless(kind, "metadata must be an object")
+		return r.unless(kind, "metadata", " must be an object")
 	}
 	raw, err := r.decoder.ReadValue()
 	r.event.metadata = raw
@@ -365,7 +367,7 @@ func (r *reader) readInput(in *models.EventInput) (*event, error) {
 			e.user, err = id.Int()
 		}
 		if err != nil {
-			return nil, wrong("userId: %s", err)
+			return nil, wrongIn("user_id", ": %s", err)
 		}
 	}
 	if in.EventType != nil {
@@ -375,11 +377,11 @@ func (r *reader) readInput(in *models.EventInput) (*event, error) {
 		e.category = []byte(*in.EventCategory)
 	}
 	if len(in.Metrics) > MaxMetrics {
-		return nil, wrong("an event may have %d metrics", MaxMetrics)
+		return nil, wrongIn("metrics", ": an event may have %d", MaxMetrics)
 	}
 	for i, m := range in.Metrics {
 		if math.IsNaN(m.Value) || math.IsInf(m.Value, 0) {
-			return nil, wrong("metrics[%d].value must be finite", i)
+			return nil, wrongIn("metrics", "[%d].value must be finite", i)
 		}
 		var unit []byte
 		if m.Unit != nil {
@@ -424,29 +426,29 @@ func (r *reader) within(document models.JSON, read func() error) error {
 func (r *reader) finish() error {
 	e := &r.event
 	if e.user != r.viewer.UserID && !r.viewer.Superuser {
-		return &mistake{models.Forbidden, "only superusers may record events of other users"}
+		return &mistake{models.Forbidden, "", "only superusers may record events of other users"}
 	}
 	switch {
 	case e.user < 1:
-		return wrong("user_id is missing")
+		return wrongIn("user_id", " is missing")
 	case e.at.Before(r.now.Add(-maxAge)):
-		return wrong("timestamp is more than %d days ago", int(maxAge.Hours())/24)
+		return wrongIn("timestamp", " is more than %d days ago", int(maxAge.Hours())/24)
 	case e.at.After(r.now.Add(maxAhead)):
-		return wrong("timestamp is more than %d minutes ahead", int(maxAhead.Minutes()))
+		return wrongIn("timestamp", " is more than %d minutes ahead", int(maxAhead.Minutes()))
 	case len(e.workload) == 0:
-		return wrong("workload_id is missing")
+		return wrongIn("workload_id", " is missing")
 	case len(e.kind) == 0:
-		return wrong("event_type is empty")
+		return wrongIn("event_type", " is empty")
 	case len(e.metadata) > MaxMetadata:
-		return wrong("metadata may have %d bytes", MaxMetadata)
+		return wrongIn("metadata", " may have %d bytes", MaxMetadata)
 	}
-	if err := check("workload_id", e.workload, maxWorkload); err != nil {
+	if err := check("workload_id", "", e.workload, maxWorkload); err != nil {
 		return err
 	}
-	if err := check("event_type", e.kind, maxType); err != nil {
+	if err := check("event_type", "", e.kind, maxType); err != nil {
 		return err
 	}
-	if err := check("event_category", e.category, maxType); err != nil {
+	if err := check("event_category", "", e.category, maxType); err != nil {
 		return err
 	}
 	for i := range e.metrics {
@@ -469,30 +471,31 @@ func (r *reader) finish() error {
 
 func (m *metric) mistake(i int) error {
 	if len(m.name) == 0 {
-		return wrong("metrics[%d].name is missing", i)
+		return wrongIn("metrics", "[%d].name is missing", i)
 	}
-	if err := check(fmt.Sprintf("metrics[%d].name", i), m.name, maxName); err != nil {
+	if err := check("metrics", fmt.Sprintf("[%d].name", i), m.name, maxName); err != nil {
 		return err
 	}
-	return check(fmt.Sprintf("metrics[%d].unit", i), m.unit, maxUnit)
+	return check("metrics", fmt.Sprintf("[%d].unit", i), m.unit, maxUnit)
 }
 
 func (d *dimension) mistake() error {
 	if len(d.key) == 0 {
-		return wrong("dimensions has an empty key")
+		return wrongIn("dimensions", " has an empty key")
 	}
-	if err := check("a key of dimensions", d.key, maxName); err != nil {
+	if err := check("dimensions", ": a key", d.key, maxName); err != nil {
 		return err
 	}
-	return check(fmt.Sprintf("dimensions.%.60s", d.key), d.value, maxDimension)
+	return check("dimensions", fmt.Sprintf(".%.60s", d.key), d.value, maxDimension)
 }
 
-func check(name string, text []byte, longest int) error {
+// check holds a text of a column, or of a part of one, against what fits.
+func check(column, part string, text []byte, longest int) error {
 	if len(text) > longest {
-		return wrong("%s may have %d bytes", name, longest)
+		return wrongIn(column, "%s may have %d bytes", part, longest)
 	}
 	if hasNUL(text) {
-		return wrong("%s must not contain NUL characters", name)
+		return wrongIn(column, "%s must not contain NUL characters", part)
 	}
 	return nil
 }

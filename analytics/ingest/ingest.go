@@ -251,16 +251,13 @@ func (i *Ingester) recycle(blocks ...*block) {
 
 // refuse notes what is wrong with an event; false when enough has been noted.
 func (in *intake) refuse(place int, where string, err error) bool {
-	code := models.BadUserInput
-	var m *mistake
-	if errors.As(err, &m) {
-		code = m.code
-	}
+	m := &mistake{code: models.BadUserInput, what: err.Error()}
+	errors.As(err, &m)
 	if len(in.mistakes.Errors) == maxMistakes {
 		in.mistakes.More = true
 		return false
 	}
-	in.mistakes.Errors = append(in.mistakes.Errors, &models.EventError{Place: place, Err: models.Errorf(code, "%s: %s", where, err)})
+	in.mistakes.Errors = append(in.mistakes.Errors, &models.EventError{Place: place, Column: m.column, What: m.what, Err: models.Errorf(m.code, "%s: %s", where, m)})
 	return true
 }
 

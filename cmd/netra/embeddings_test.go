@@ -36,7 +36,7 @@ func TestServe_HasTextsEmbedded(t *testing.T) {
 	const similar = `{similarReferences(to:{text:"a budget"},first:1){reference{name embeddingStatus embeddingModel}}}`
 	require.Eventually(t, func() bool {
 		return strings.Contains(r.query(t, token, similar), `{"reference":{"name":"annual budget","embeddingStatus":"READY","embeddingModel":"words-1"}}`)
-	}, 30*time.Second, 50*time.Millisecond)
+	}, 2*time.Minute, 50*time.Millisecond)
 	_, metrics := r.get(t, "/metrics")
 	for _, name := range []string{`netra_embeddings_calls_total{outcome="answered",purpose="batch"}`, `netra_embeddings_calls_total{outcome="answered",purpose="query"} 1`,
 		`netra_embeddings_references_total{outcome="embedded"} 2`, "netra_embeddings_backlog", "netra_embeddings_query_hits_total", "netra_embeddings_call_seconds"} {
@@ -49,7 +49,7 @@ func TestServe_HasTextsEmbedded(t *testing.T) {
 	other := start(t, netra, append(slices.Clone(environment), "NETRA_EMBEDDINGS_MODEL=words-2", "NETRA_SPOOL_DIR="+t.TempDir()), "serve")
 	require.Eventually(t, func() bool {
 		return strings.Contains(other.query(t, token, similar), `"embeddingModel":"words-2"`)
-	}, 30*time.Second, 50*time.Millisecond)
+	}, 2*time.Minute, 50*time.Millisecond)
 	require.Equal(t, "0\n", netraSays(plain, "embeddings", "retry"))
 
 	// Who starts with a model that does not fit is told so at once.
@@ -59,7 +59,7 @@ func TestServe_HasTextsEmbedded(t *testing.T) {
 	})
 	checks := len(endpoint.Calls())
 	short := start(t, netra, append(slices.Clone(environment), "NETRA_SPOOL_DIR="+t.TempDir()), "serve")
-	require.Eventually(t, func() bool { return len(endpoint.Calls()) > checks }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(endpoint.Calls()) > checks }, 2*time.Minute, 10*time.Millisecond)
 	require.Contains(t, short.query(t, token, similar), "EMBEDDINGS_UNAVAILABLE")
 	short.stop(t)
 	require.Contains(t, short.stderr.String(), "the model gives 3 numbers and not 1536")

@@ -163,7 +163,7 @@ func TestServe(t *testing.T) {
 			require.Eventually(t, func() bool {
 				got, body := r.get(t, "/readyz")
 				return got == status && strings.Contains(body, `"status":"`+state+`"`)
-			}, 30*time.Second, 50*time.Millisecond, "%d %s", status, state)
+			}, 2*time.Minute, 50*time.Millisecond, "%d %s", status, state)
 		}
 		readyz(http.StatusServiceUnavailable, "unavailable")
 		status, _ := r.get(t, "/healthz")
@@ -256,7 +256,7 @@ func TestDev(t *testing.T) {
 		}
 		before := latest()
 		require.NotContains(t, before, "errors")
-		require.Eventually(t, func() bool { return latest() != before }, 30*time.Second, 100*time.Millisecond)
+		require.Eventually(t, func() bool { return latest() != before }, 2*time.Minute, 100*time.Millisecond)
 	})
 
 	t.Run("is found by the commands beside it", func(t *testing.T) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { Outside, Playground, startBrowser, startNetra } from './netra.mjs';
+import { Outside, Playground, patience, startBrowser, startNetra } from './netra.mjs';
 
 describe('the playground', () => {
   let netra, browser, context, page, playground, faults;
@@ -17,6 +17,7 @@ describe('the playground', () => {
 
   beforeEach(async () => {
     context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+    context.setDefaultTimeout(patience);
     page = await context.newPage();
     playground = new Playground(page);
     faults = watch(page);
@@ -99,8 +100,7 @@ describe('the playground', () => {
     await playground.response((response) => response.data?.runStatusChanged.run.id);
 
     await playground.signIn('bob@example.com');
-    await page.getByRole('button', { name: /^Execute/ }).waitFor();
-    assert.equal(await playground.model('response.json'), '');
+    await playground.ended();
   });
 
   it('refuses whoever is signed out, over HTTP and websocket', async () => {
@@ -142,8 +142,7 @@ describe('the playground', () => {
     /** The server is killed, the run goes on, and the server comes back. */
     async function goAway(replica, run, steps) {
       await replica.kill();
-      await page.locator('[data-live=waiting]').waitFor();
-      assert.equal(await playground.subscription.textContent(), 'live: waiting to connect again');
+      await page.locator('[data-live=waiting]', { hasText: 'live: waiting to connect again' }).waitFor();
       for (let i = 0; i < steps; i++) await outside.step(run);
       await outside.serve(replica.address);
       await page.locator('[data-live=connected]').waitFor();
@@ -208,7 +207,7 @@ describe('the playground', () => {
       const [replica, run] = await Promise.all([outside.serve(), outside.newRun('alice@example.com')]);
       await playground.open(replica.url);
       await playground.openTab('Resume');
-      await page.getByLabel('Bearer token').fill(await outside.token('alice@example.com', '8s'));
+      await page.getByLabel('Bearer token').fill(await outside.token('alice@example.com', '10s'));
       await watchRun({ run: run.id });
       await playground.subscription.getByText('the token has ended: paste another').waitFor();
       for (let i = 0; i < 3; i++) await outside.step(run);
@@ -238,8 +237,7 @@ describe('the playground', () => {
       assert.equal(frames.subscribed().length, 1);
 
       await page.getByLabel('Bearer token').fill(bob);
-      await page.getByRole('button', { name: /^Execute/ }).waitFor();
-      assert.equal(await playground.model('response.json'), '');
+      await playground.ended();
       await page.locator('[data-live=offline]').waitFor({ state: 'attached' });
     });
 
