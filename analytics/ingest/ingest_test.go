@@ -214,7 +214,7 @@ func TestRecordRefuses(t *testing.T) {
 		`{"workload_id":"w","metrics":[{"name":"n","value":1e999}]}`:                                                  "line 1: metrics[0].value must be finite",
 		`{"workload_id":"w","metrics":[{"name":"n","value":1,"units":""}]}`:                                           `line 1: metrics[0]: unknown key "units"`,
 		`{"workload_id":"w","metrics":[{"name":"n","value":1,"unit":"` + strings.Repeat("u", 51) + `"}]}`:             "line 1: metrics[0].unit may have 50 bytes",
-		`{"workload_id":"w","metrics":[` + strings.Repeat(`{"name":"n","value":1},`, 64) + `{"name":"n","value":1}]}`: "line 1: an event may have 64 metrics",
+		`{"workload_id":"w","metrics":[` + strings.Repeat(`{"name":"n","value":1},`, 64) + `{"name":"n","value":1}]}`: "line 1: metrics: an event may have 64",
 		`{"workload_id":"w","dimensions":{"a":1}}`:                                                                    "line 1: dimensions.a must be a string",
 		`{"workload_id":"w","dimensions":{"":"1"}}`:                                                                   "line 1: dimensions has an empty key",
 		`{"workload_id":"w","dimensions":{"a":"` + strings.Repeat("v", 1025) + `"}}`:                                  "line 1: dimensions.a may have 1024 bytes",
@@ -244,6 +244,28 @@ func TestRecordRefuses(t *testing.T) {
 	require.Equal(t, models.Unauthenticated, models.CodeOf(r.Record(t.Context(), []*models.EventInput{{WorkloadID: "w"}}, "")))
 	require.Equal(t, models.BadUserInput, models.CodeOf(r.Record(as(t, 1), []*models.EventInput{{WorkloadID: "w"}}, strings.Repeat("k", 256))))
 	require.Zero(t, r.Stats().Files)
+}
+
+func TestMistakesNameTheirColumn(t *testing.T) {
+	t.Parallel()
+	r := spooling(t)
+	long := strings.Repeat("x", 2000)
+	nobody := "nobody"
+	for want, input := range map[string]*models.EventInput{
+		"workload_id|":    {},
+		"user_id|: ":      {WorkloadID: "w", UserID: &nobody},
+		"event_type| may": {WorkloadID: "w", EventType: &long},
+		"metrics|[0].":    {WorkloadID: "w", Metrics: []*models.EventMetricInput{{Name: long}}},
+		"dimensions|: a":  {WorkloadID: "w", Dimensions: models.JSON(`{"` + long + `": "x"}`)},
+		"dimensions|.a ":  {WorkloadID: "w", Dimensions: models.JSON(`{"a": "` + long + `"}`)},
+		"|not UTF-8":      {WorkloadID: "\xff"},
+	} {
+		var told *models.EventErrors
+		require.ErrorAs(t, r.Record(as(t, 1), []*models.EventInput{input}, ""), &told)
+		mistake := told.Errors[0]
+		require.True(t, strings.HasPrefix(mistake.Column+"|"+mistake.What, want), "%s: %+v", want, mistake)
+		require.Equal(t, "events[0]: "+mistake.Column+mistake.What, mistake.Error())
+	}
 }
 
 func TestNoMoreThanTwentyMistakesAreTold(t *testing.T) {
@@ -279,7 +301,8 @@ func TestEventsOfAllSizesOfRequestsCountOnce(t *testing.T) {
 	stats := r.Stats()
 	require.EqualValues(t, requests*each+large, stats.Accepted)
 	require.Equal(t, stats.Accepted, stats.Written)
-	require.NotContains(t, r.log.String(), "level=WARN")
+	const late = `level=WARN msg="events could not be written to ClickHouse and will be tried again"` // on a busy machine
+	require.NotContains(t, strings.ReplaceAll(r.log.String(), late, ""), "level=WARN")
 }
 
 func TestAKeyCountsOnceForItsUser(t *testing.T) {
@@ -435,7 +458,10 @@ func TestActivityAddsUp(t *testing.T) {
 		r.Activity(3, fmt.Sprint("Name", n), time.Millisecond)
 	}
 	r.Activity(4, strings.Repeat("é", 100), time.Millisecond)
-	stop() // which writes what is left
+	stop()                                                       // which writes what is left
+	if strings.Contains(r.log.String(), "will be tried again") { // unless the machine is too busy: then the next one does
+		r.start(t).written(t)
+	}
 	require.Zero(t, r.Stats().Files, r.log.String())
 	require.Equal(t, "500 1500", value[string](t, r.db, "SELECT concat(toString(sum(count)), ' ', toString(sum(total_duration_ms))) FROM user_activity WHERE user_id = 1 AND action = 'Dashboard' AND date >= toDate(now('UTC')) - 1"))
 	require.EqualValues(t, 100, value[uint64](t, r.db, "SELECT sum(count) FROM user_activity WHERE user_id = 3 AND action = 'other'"))
