@@ -86,6 +86,7 @@ func newPlatform(t *testing.T, change ...func(*live.Config)) *platform {
 		Standing:        rows.Standing,
 		Secret:          p.secret,
 		Grace:           soon,
+		Streams:         server.StreamSettings{InitTimeout: soon},
 		Log:             log,
 	}
 	p.serve()

@@ -85,7 +85,7 @@ func setup(t *testing.T, change ...func(*server.StreamsConfig)) *fixture {
 		watch: func(context.Context) (<-chan *models.RunEvent, error) { return make(chan *models.RunEvent), nil },
 	}}
 	log := slog.New(slog.DiscardHandler)
-	cfg := server.StreamsConfig{Authenticate: authenticate, Log: log}
+	cfg := server.StreamsConfig{Authenticate: authenticate, Log: log, Settings: server.StreamSettings{InitTimeout: soon}}
 	for _, c := range change {
 		c(&cfg)
 	}
