@@ -16,9 +16,9 @@ const maxKeys = 100
 
 // CreateAPIKey makes a key for the viewer's programs. The answer is the only place where it is shown: a repeated call knows the key, and no longer its token.
 func (a *App) CreateAPIKey(ctx context.Context, input models.CreateAPIKeyInput) (*models.CreateAPIKeyPayload, error) {
-	payload := new(models.CreateAPIKeyPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"createApiKey", person, input.IdempotencyKey, input}, func(k *checks) {
+	var shown string
+	var rows []*models.APIKey
+	wrong, err := perform(ctx, a, call{"createApiKey", person, input.IdempotencyKey, input}, func(k *checks) {
 		k.name("name", input.Name, maxName)
 		k.metadata(input.Metadata)
 		if len(input.Permissions) == 0 {
@@ -42,16 +42,17 @@ func (a *App) CreateAPIKey(ctx context.Context, input models.CreateAPIKeyInput) 
 			return uuid.Nil, models.Errorf(models.Conflict, "there are %d keys already: revoke one first", n)
 		}
 		token := models.NewAPIKeyToken()
-		shown := token.String()
-		payload.Token = &shown
+		shown = token.String()
 		tx.On(models.KindAPIKey, token.ID.String())
-		return token.ID, tx.InsertAPIKey(ctx, viewer.UserID, token, input)
-	}, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.APIKey, err = one(tx.APIKeys(ctx, []uuid.UUID{id}))
-		return err
+		tx.InsertAPIKey(viewer.UserID, token, input)
+		return token.ID, nil
+	}, func(tx *store.Tx, id uuid.UUID) error {
+		tx.APIKeys([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	if err != nil || len(payload.UserErrors) > 0 {
-		payload.Token = nil
+	payload := &models.CreateAPIKeyPayload{APIKey: one(rows), UserErrors: wrong}
+	if err == nil && len(wrong) == 0 && shown != "" {
+		payload.Token = &shown
 	}
 	return payload, err
 }
@@ -59,15 +60,14 @@ func (a *App) CreateAPIKey(ctx context.Context, input models.CreateAPIKeyInput) 
 // RevokeAPIKey makes a key useless for good; within two seconds on every replica. One that is revoked already stays so.
 func (a *App) RevokeAPIKey(ctx context.Context, input models.RevokeAPIKeyInput) (*models.RevokeAPIKeyPayload, error) {
 	var id uuid.UUID
-	payload := new(models.RevokeAPIKeyPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"revokeApiKey", person, input.IdempotencyKey, input}, func(k *checks) {
+	var rows []*models.APIKey
+	wrong, err := perform(ctx, a, call{"revokeApiKey", person, input.IdempotencyKey, input}, func(k *checks) {
 		id = k.about("id", models.KindAPIKey, input.ID)
 	}, func(tx *store.Tx, _ models.Viewer) (uuid.UUID, error) {
 		return id, tx.RevokeAPIKey(ctx, id)
-	}, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.APIKey, err = one(tx.APIKeys(ctx, []uuid.UUID{id}))
-		return err
+	}, func(tx *store.Tx, id uuid.UUID) error {
+		tx.APIKeys([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.RevokeAPIKeyPayload{APIKey: one(rows), UserErrors: wrong}, err
 }

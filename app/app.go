@@ -31,8 +31,8 @@ type call struct {
 	input  any                       // all of it but the key
 }
 
-// perform uses a verb. Check looks at the input alone; act changes the state and says, in something that goes through JSON, what it did; read makes the
-// answer of that, now or when the same call is repeated.
+// perform uses a verb. Check looks at the input alone; act changes the state and says, in something that goes through JSON, what it did; read asks
+// for what the answer is made of, now or when the same call is repeated. What it asks for has come when perform returns no error, neither of the two kinds.
 func perform[D any](ctx context.Context, a *App, c call, check func(*checks), act func(*store.Tx, models.Viewer) (D, error), read func(*store.Tx, D) error) ([]*models.UserError, error) {
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
@@ -93,9 +93,7 @@ func once[D any](ctx context.Context, tx *store.Tx, c call, act func() (D, error
 	if err != nil {
 		return fmt.Errorf("encode what %s has done: %w", c.action, err)
 	}
-	if err := tx.Answer(ctx, c.action, key, answer); err != nil {
-		return err
-	}
+	tx.Answer(c.action, key, answer)
 	return read(done)
 }
 

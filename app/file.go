@@ -142,19 +142,23 @@ func (f *Files) Complete(ctx context.Context, link models.Link, from io.Reader, 
 		return nil, false, f.refused(ctx, link, err)
 	}
 	defer f.Discard(ctx, upload)
+	var rows []*models.Reference
 	err = f.store.Write(ctx, completeUpload, func(tx *store.Tx) error {
 		tx.On(models.KindReference, pending.ID.String())
 		if first, err := tx.CompleteUpload(ctx, pending.ID); err != nil || !first {
 			return cmp.Or(err, errCompleted)
 		}
-		reference, err = makeReference(ctx, tx, &models.Reference{DatabaseID: pending.ID, UserID: pending.UserID, Name: pending.Name, Type: pending.Type, Metadata: pending.Metadata}, upload)
-		return err
+		if err := makeReference(ctx, tx, &models.Reference{DatabaseID: pending.ID, UserID: pending.UserID, Name: pending.Name, Type: pending.Type, Metadata: pending.Metadata}, upload); err != nil {
+			return err
+		}
+		tx.References([]uuid.UUID{pending.ID}, &rows)
+		return nil
 	})
 	if errors.Is(err, errCompleted) {
 		reference, err := f.completed(ctx, link, nil, models.Sending{Length: upload.Size, Checksum: upload.Checksum})
 		return reference, false, err
 	}
-	return reference, true, err
+	return one(rows), true, err
 }
 
 // completed is the reference that an upload has become, for whoever sends the same file again. What comes is read when neither its length nor its checksum tell
@@ -224,24 +228,21 @@ func (f *Files) receivePending(ctx context.Context, link models.Link, pending *m
 }
 
 // makeReference makes a reference of an upload, which may have taken so long that the viewer's rights have to be asked for again.
-func makeReference(ctx context.Context, tx *store.Tx, reference *models.Reference, upload *models.Upload) (*models.Reference, error) {
+func makeReference(ctx context.Context, tx *store.Tx, reference *models.Reference, upload *models.Upload) error {
 	viewer, err := tx.Standing(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := writer(viewer); err != nil {
-		return nil, err
+		return err
 	}
 	if err := tx.UseObject(ctx, upload.Path, objectLease); err != nil {
-		return nil, err
+		return err
 	}
 	reference.Content, reference.FilePath, reference.FileSize = upload.Text, &upload.Path, &upload.Size
 	reference.MimeType, reference.Checksum = &upload.MediaType, &upload.Checksum
-	id, err := tx.InsertReference(ctx, reference)
-	if err != nil {
-		return nil, err
-	}
-	return one(tx.References(ctx, []uuid.UUID{id}))
+	tx.InsertReference(reference)
+	return nil
 }
 
 // Open is the file of a reference, to be read and closed. It fails with Forbidden, NotFound and StorageUnavailable.

@@ -18,9 +18,9 @@ type posted struct {
 // PostMessage says something as the user in a thread that is in use, and starts a run with it where the input has one.
 func (a *App) PostMessage(ctx context.Context, input models.PostMessageInput) (*models.PostMessagePayload, error) {
 	var threadID uuid.UUID
-	payload := new(models.PostMessagePayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"postMessage", writer, input.IdempotencyKey, input}, func(k *checks) {
+	var messages []*models.Message
+	var runs []*models.Run
+	wrong, err := perform(ctx, a, call{"postMessage", writer, input.IdempotencyKey, input}, func(k *checks) {
 		threadID = k.about("threadId", models.KindThread, input.ThreadID)
 		k.name("content", input.Content, maxContent)
 		k.metadata(input.Metadata)
@@ -34,32 +34,32 @@ func (a *App) PostMessage(ctx context.Context, input models.PostMessageInput) (*
 		if err != nil {
 			return posted{}, err
 		}
-		done, err := say(ctx, tx, &models.Message{ThreadID: threadID, Role: models.RoleUser, Content: input.Content, Metadata: input.Metadata})
-		if err != nil || input.StartRun == nil {
-			return done, err
+		done := say(tx, &models.Message{ThreadID: threadID, Role: models.RoleUser, Content: input.Content, Metadata: input.Metadata})
+		if input.StartRun == nil {
+			return done, nil
 		}
 		data := input.StartRun.InputData
 		if data == nil {
 			data = models.JSON("{}")
 		}
-		run, err := tx.InsertRun(ctx, &models.Run{ThreadID: &threadID, UserID: thread.UserID, AgentType: input.StartRun.AgentType, InputData: data, Metadata: input.StartRun.Metadata})
+		run := tx.InsertRun(&models.Run{ThreadID: &threadID, UserID: thread.UserID, AgentType: input.StartRun.AgentType, InputData: data, Metadata: input.StartRun.Metadata})
 		done.Run = &run
-		return done, err
-	}, func(tx *store.Tx, done posted) (err error) {
-		if payload.Message, err = one(tx.Messages(ctx, []uuid.UUID{done.Message})); err == nil && done.Run != nil {
-			payload.Run, err = one(tx.Runs(ctx, []uuid.UUID{*done.Run}))
+		return done, nil
+	}, func(tx *store.Tx, done posted) error {
+		tx.Messages([]uuid.UUID{done.Message}, &messages)
+		if done.Run != nil {
+			tx.Runs([]uuid.UUID{*done.Run}, &runs)
 		}
-		return err
+		return nil
 	})
-	return payload, err
+	return &models.PostMessagePayload{Message: one(messages), Run: one(runs), UserErrors: wrong}, err
 }
 
 // AppendMessage says something as an agent. A run that outlasts its thread's use still reports: only the bin is closed.
 func (a *App) AppendMessage(ctx context.Context, input models.AppendMessageInput) (*models.AppendMessagePayload, error) {
 	var threadID uuid.UUID
-	payload := new(models.AppendMessagePayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"appendMessage", agent, input.IdempotencyKey, input}, func(k *checks) {
+	var messages []*models.Message
+	wrong, err := perform(ctx, a, call{"appendMessage", agent, input.IdempotencyKey, input}, func(k *checks) {
 		threadID = k.about("threadId", models.KindThread, input.ThreadID)
 		k.text("content", input.Content, maxContent)
 		if input.Role == models.RoleUser {
@@ -74,12 +74,12 @@ func (a *App) AppendMessage(ctx context.Context, input models.AppendMessageInput
 		if _, err := useThread(ctx, tx, threadID, models.ThreadActive, models.ThreadArchived); err != nil {
 			return posted{}, err
 		}
-		return say(ctx, tx, &models.Message{ThreadID: threadID, Role: input.Role, Content: input.Content, TokensUsed: input.TokensUsed, Model: input.Model, Metadata: input.Metadata})
-	}, func(tx *store.Tx, done posted) (err error) {
-		payload.Message, err = one(tx.Messages(ctx, []uuid.UUID{done.Message}))
-		return err
+		return say(tx, &models.Message{ThreadID: threadID, Role: input.Role, Content: input.Content, TokensUsed: input.TokensUsed, Model: input.Model, Metadata: input.Metadata}), nil
+	}, func(tx *store.Tx, done posted) error {
+		tx.Messages([]uuid.UUID{done.Message}, &messages)
+		return nil
 	})
-	return payload, err
+	return &models.AppendMessagePayload{Message: one(messages), UserErrors: wrong}, err
 }
 
 // useThread locks a thread to add to it, so that messages get the order of their times and none comes into a thread that is just being put away.
@@ -96,11 +96,9 @@ func useThread(ctx context.Context, tx *store.Tx, id uuid.UUID, usable ...models
 	return nil, models.Errorf(models.Conflict, "the thread is %s: restore it first", upper(thread.Status))
 }
 
-func say(ctx context.Context, tx *store.Tx, m *models.Message) (posted, error) {
-	id, err := tx.InsertMessage(ctx, m)
-	if err != nil {
-		return posted{}, err
-	}
+func say(tx *store.Tx, m *models.Message) posted {
+	id := tx.InsertMessage(m)
 	tx.On(models.KindMessage, id.String())
-	return posted{Message: id}, tx.TouchThread(ctx, m.ThreadID)
+	tx.TouchThread(m.ThreadID)
+	return posted{Message: id}
 }

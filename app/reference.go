@@ -12,9 +12,8 @@ import (
 // UpdateReference edits what is known of a reference; its content stays what was uploaded.
 func (a *App) UpdateReference(ctx context.Context, input models.UpdateReferenceInput) (*models.UpdateReferencePayload, error) {
 	var id uuid.UUID
-	payload := new(models.UpdateReferencePayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"updateReference", writer, input.IdempotencyKey, input}, func(k *checks) {
+	var rows []*models.Reference
+	wrong, err := perform(ctx, a, call{"updateReference", writer, input.IdempotencyKey, input}, func(k *checks) {
 		id = k.about("id", models.KindReference, input.ID)
 		k.kept("name", input.Name, maxName)
 		k.metadata(input.Metadata.Value())
@@ -26,30 +25,31 @@ func (a *App) UpdateReference(ctx context.Context, input models.UpdateReferenceI
 		if err := expect(input.ExpectedVersion, version, models.KindReference); err != nil {
 			return id, err
 		}
-		return id, tx.UpdateReference(ctx, id, input)
-	}, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.Reference, err = one(tx.References(ctx, []uuid.UUID{id}))
-		return err
+		tx.UpdateReference(id, input)
+		return id, nil
+	}, func(tx *store.Tx, id uuid.UUID) error {
+		tx.References([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.UpdateReferencePayload{Reference: one(rows), UserErrors: wrong}, err
 }
 
 // DeleteReference deletes a reference for good.
 func (a *App) DeleteReference(ctx context.Context, input models.DeleteReferenceInput) (*models.DeleteReferencePayload, error) {
 	var id uuid.UUID
-	payload := new(models.DeleteReferencePayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"deleteReference", writer, input.IdempotencyKey, input}, func(k *checks) {
+	wrong, err := perform(ctx, a, call{"deleteReference", writer, input.IdempotencyKey, input}, func(k *checks) {
 		id = k.about("id", models.KindReference, input.ID)
 	}, func(tx *store.Tx, _ models.Viewer) (uuid.UUID, error) {
 		if _, err := tx.LockReference(ctx, id); err != nil {
 			return id, err
 		}
-		return id, tx.DeleteReference(ctx, id)
-	}, func(*store.Tx, uuid.UUID) error {
-		payload.DeletedID = &input.ID
-		return nil
-	})
+		tx.DeleteReference(id)
+		return id, nil
+	}, func(*store.Tx, uuid.UUID) error { return nil })
 	a.files.collectSoon()
+	payload := &models.DeleteReferencePayload{UserErrors: wrong}
+	if len(wrong) == 0 {
+		payload.DeletedID = &input.ID
+	}
 	return payload, err
 }

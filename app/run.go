@@ -30,9 +30,9 @@ func (a *App) StartRun(ctx context.Context, input models.StartRunInput) (*models
 			}
 			run.UserID = thread.UserID
 		}
-		id, err := tx.InsertRun(ctx, &run)
+		id := tx.InsertRun(&run)
 		tx.On(models.KindRun, id.String())
-		return id, err
+		return id, nil
 	})
 }
 
@@ -59,8 +59,9 @@ func (a *App) RetryRun(ctx context.Context, input models.RetryRunInput) (*models
 	return a.changeRun(ctx, call{"retryRun", writer, input.IdempotencyKey, input}, func(k *checks) {
 		id = k.about("id", models.KindRun, input.ID)
 	}, func(tx *store.Tx, _ models.Viewer) (uuid.UUID, error) {
-		runs, err := tx.Runs(ctx, []uuid.UUID{id})
-		if err != nil {
+		var runs []*models.Run
+		tx.Runs([]uuid.UUID{id}, &runs)
+		if err := tx.Send(ctx); err != nil {
 			return uuid.Nil, err
 		}
 		if len(runs) == 0 {
@@ -74,16 +75,16 @@ func (a *App) RetryRun(ctx context.Context, input models.RetryRunInput) (*models
 				return uuid.Nil, err
 			}
 		}
-		return tx.RepeatRun(ctx, id)
+		return tx.RepeatRun(id), nil
 	})
 }
 
 // CancelRuns calls several runs off; one that cannot be does not hinder the others.
 func (a *App) CancelRuns(ctx context.Context, input models.CancelRunsInput) (*models.CancelRunsPayload, error) {
 	var ids []uuid.UUID
-	payload := &models.CancelRunsPayload{Results: []*models.RunResult{}}
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"cancelRuns", writer, input.IdempotencyKey, input}, func(k *checks) {
+	var done []itemDone
+	var rows []*models.Run
+	wrong, err := perform(ctx, a, call{"cancelRuns", writer, input.IdempotencyKey, input}, func(k *checks) {
 		ids = k.ids("ids", models.KindRun, input.IDs)
 	}, func(tx *store.Tx, _ models.Viewer) ([]itemDone, error) {
 		step := store.RunStep{Status: models.RunCancelled}
@@ -94,21 +95,23 @@ func (a *App) CancelRuns(ctx context.Context, input models.CancelRunsInput) (*mo
 		found := byKey(taken, func(t *store.StepTaken) uuid.UUID { return t.ID })
 		return itemsDone(tx, models.KindRun, ids, func(id uuid.UUID) error { return judge(found[id], step) })
 	}, func(tx *store.Tx, items []itemDone) error {
-		rows, err := tx.Runs(ctx, keysOf(items))
-		if err != nil {
-			return err
-		}
-		found := byKey(rows, func(r *models.Run) uuid.UUID { return r.DatabaseID })
-		for i, item := range items {
-			result := &models.RunResult{ID: input.IDs[i], UserErrors: itemErrors(item.err())}
-			if item.Code == "" {
-				result.Run = found[item.Key]
-			}
-			payload.Results = append(payload.Results, result)
-		}
+		done = items
+		tx.Runs(keysOf(items), &rows)
 		return nil
 	})
-	return payload, err
+	payload := &models.CancelRunsPayload{Results: []*models.RunResult{}, UserErrors: wrong}
+	if err != nil || len(wrong) > 0 {
+		return payload, err
+	}
+	found := byKey(rows, func(r *models.Run) uuid.UUID { return r.DatabaseID })
+	for i, item := range done {
+		result := &models.RunResult{ID: input.IDs[i], UserErrors: itemErrors(item.err())}
+		if item.Code == "" {
+			result.Run = found[item.Key]
+		}
+		payload.Results = append(payload.Results, result)
+	}
+	return payload, nil
 }
 
 func (a *App) step(ctx context.Context, c call, global string, step store.RunStep, check func(*checks)) (*models.RunPayload, error) {
@@ -145,13 +148,12 @@ func judge(taken *store.StepTaken, step store.RunStep) error {
 
 // changeRun is perform for verbs that answer one run.
 func (a *App) changeRun(ctx context.Context, c call, check func(*checks), act func(*store.Tx, models.Viewer) (uuid.UUID, error)) (*models.RunPayload, error) {
-	payload := new(models.RunPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, c, check, act, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.Run, err = one(tx.Runs(ctx, []uuid.UUID{id}))
-		return err
+	var rows []*models.Run
+	wrong, err := perform(ctx, a, c, check, act, func(tx *store.Tx, id uuid.UUID) error {
+		tx.Runs([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.RunPayload{Run: one(rows), UserErrors: wrong}, err
 }
 
 // upper is a status as the graph writes it.

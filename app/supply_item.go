@@ -29,9 +29,9 @@ func (a *App) CreateSupplyItem(ctx context.Context, input models.CreateSupplyIte
 			}
 			owner = nil
 		}
-		id, err := tx.InsertSupplyItem(ctx, owner, input)
+		id := tx.InsertSupplyItem(owner, input)
 		tx.On(models.KindSupplyItem, id.String())
-		return id, err
+		return id, nil
 	})
 }
 
@@ -62,21 +62,20 @@ func (a *App) editSupplyItem(ctx context.Context, c call, input models.UpdateSup
 		k.object("performanceMetrics", input.PerformanceMetrics.Value(), maxMetadata)
 		k.metadata(input.Metadata.Value())
 	}, func(tx *store.Tx, viewer models.Viewer) (uuid.UUID, error) {
-		seen, err := tx.SupplyItems(ctx, []uuid.UUID{id})
-		if err != nil {
-			return id, err
-		}
+		var seen []*models.SupplyItem
+		tx.SupplyItems([]uuid.UUID{id}, &seen)
+		item, err := tx.LockSupplyItem(ctx, id)
 		if len(seen) == 1 && seen[0].IsSystem() && !viewer.Superuser {
 			return id, models.Errorf(models.Forbidden, "only superusers change system items")
 		}
-		item, err := tx.LockSupplyItem(ctx, id)
 		if err != nil {
 			return id, err
 		}
 		if err := expect(input.ExpectedVersion, item.Version, models.KindSupplyItem); err != nil {
 			return id, err
 		}
-		return id, tx.UpdateSupplyItem(ctx, id, input)
+		tx.UpdateSupplyItem(id, input)
+		return id, nil
 	})
 }
 
@@ -92,11 +91,10 @@ func (k *checks) kept(path string, value graphql.Omittable[*string], characters 
 
 // changeSupplyItem is perform for verbs that answer one item.
 func (a *App) changeSupplyItem(ctx context.Context, c call, check func(*checks), act func(*store.Tx, models.Viewer) (uuid.UUID, error)) (*models.SupplyItemPayload, error) {
-	payload := new(models.SupplyItemPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, c, check, act, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.SupplyItem, err = one(tx.SupplyItems(ctx, []uuid.UUID{id}))
-		return err
+	var rows []*models.SupplyItem
+	wrong, err := perform(ctx, a, c, check, act, func(tx *store.Tx, id uuid.UUID) error {
+		tx.SupplyItems([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.SupplyItemPayload{SupplyItem: one(rows), UserErrors: wrong}, err
 }

@@ -15,9 +15,9 @@ func (a *App) CreateThread(ctx context.Context, input models.CreateThreadInput) 
 		k.optionalName("title", input.Title, maxName)
 		k.metadata(input.Metadata)
 	}, func(tx *store.Tx, viewer models.Viewer) (uuid.UUID, error) {
-		id, err := tx.InsertThread(ctx, viewer.UserID, input.Title, input.Metadata)
+		id := tx.InsertThread(viewer.UserID, input.Title, input.Metadata)
 		tx.On(models.KindThread, id.String())
-		return id, err
+		return id, nil
 	})
 }
 
@@ -39,7 +39,8 @@ func (a *App) UpdateThread(ctx context.Context, input models.UpdateThreadInput) 
 		if thread.Status == models.ThreadDeleted {
 			return id, models.Errorf(models.Conflict, "the thread is DELETED: restore it first")
 		}
-		return id, tx.UpdateThread(ctx, id, input)
+		tx.UpdateThread(id, input)
+		return id, nil
 	})
 }
 
@@ -73,7 +74,8 @@ func (a *App) moveThread(ctx context.Context, c call, global string, to models.T
 		if err := mayMove(thread.Status, to); err != nil {
 			return id, err
 		}
-		return id, tx.SetThreadStatus(ctx, []uuid.UUID{id}, to)
+		tx.SetThreadStatus([]uuid.UUID{id}, to)
+		return id, nil
 	})
 }
 
@@ -87,44 +89,47 @@ func mayMove(from, to models.ThreadStatus) error {
 
 // changeThread is perform for verbs that answer one thread.
 func (a *App) changeThread(ctx context.Context, c call, check func(*checks), act func(*store.Tx, models.Viewer) (uuid.UUID, error)) (*models.ThreadPayload, error) {
-	payload := new(models.ThreadPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, c, check, act, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.Thread, err = one(tx.Threads(ctx, []uuid.UUID{id}))
-		return err
+	var rows []*models.Thread
+	wrong, err := perform(ctx, a, c, check, act, func(tx *store.Tx, id uuid.UUID) error {
+		tx.Threads([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.ThreadPayload{Thread: one(rows), UserErrors: wrong}, err
 }
 
 // one is the only row there is, or none: what a repeated call did may be gone since.
-func one[T any](rows []*T, err error) (*T, error) {
-	if err != nil || len(rows) == 0 {
-		return nil, err
+func one[T any](rows []*T) *T {
+	if len(rows) == 0 {
+		return nil
 	}
-	return rows[0], nil
+	return rows[0]
 }
 
 // DeleteThread moves a thread into the bin, or deletes it with its messages for good.
 func (a *App) DeleteThread(ctx context.Context, input models.DeleteThreadInput) (*models.DeleteThreadPayload, error) {
 	purge := input.Purge != nil && *input.Purge
 	var id uuid.UUID
-	payload := new(models.DeleteThreadPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"deleteThread", writer, input.IdempotencyKey, input}, func(k *checks) {
+	var rows []*models.Thread
+	wrong, err := perform(ctx, a, call{"deleteThread", writer, input.IdempotencyKey, input}, func(k *checks) {
 		id = k.about("id", models.KindThread, input.ID)
 	}, func(tx *store.Tx, _ models.Viewer) (uuid.UUID, error) {
 		if _, err := tx.LockThread(ctx, id); err != nil {
 			return id, err
 		}
 		if purge {
-			return id, tx.PurgeThread(ctx, id)
+			tx.PurgeThread(id)
+		} else {
+			tx.SetThreadStatus([]uuid.UUID{id}, models.ThreadDeleted)
 		}
-		return id, tx.SetThreadStatus(ctx, []uuid.UUID{id}, models.ThreadDeleted)
-	}, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.DeletedID = &input.ID
-		payload.Thread, err = one(tx.Threads(ctx, []uuid.UUID{id}))
-		return err
+		return id, nil
+	}, func(tx *store.Tx, id uuid.UUID) error {
+		tx.Threads([]uuid.UUID{id}, &rows)
+		return nil
 	})
+	payload := &models.DeleteThreadPayload{Thread: one(rows), UserErrors: wrong}
+	if len(wrong) == 0 {
+		payload.DeletedID = &input.ID
+	}
 	return payload, err
 }
 
@@ -161,9 +166,9 @@ func itemsDone(tx *store.Tx, kind models.Kind, keys []uuid.UUID, became func(uui
 // ArchiveThreads puts several threads away; one that cannot be does not hinder the others.
 func (a *App) ArchiveThreads(ctx context.Context, input models.ArchiveThreadsInput) (*models.ArchiveThreadsPayload, error) {
 	var ids []uuid.UUID
-	payload := &models.ArchiveThreadsPayload{Results: []*models.ThreadResult{}}
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"archiveThreads", writer, input.IdempotencyKey, input}, func(k *checks) {
+	var done []itemDone
+	var rows []*models.Thread
+	wrong, err := perform(ctx, a, call{"archiveThreads", writer, input.IdempotencyKey, input}, func(k *checks) {
 		ids = k.ids("ids", models.KindThread, input.IDs)
 	}, func(tx *store.Tx, _ models.Viewer) ([]itemDone, error) {
 		locked, err := tx.LockThreads(ctx, ids)
@@ -186,23 +191,26 @@ func (a *App) ArchiveThreads(ctx context.Context, input models.ArchiveThreadsInp
 		if err != nil {
 			return nil, err
 		}
-		return items, tx.SetThreadStatus(ctx, moving, models.ThreadArchived)
+		tx.SetThreadStatus(moving, models.ThreadArchived)
+		return items, nil
 	}, func(tx *store.Tx, items []itemDone) error {
-		rows, err := tx.Threads(ctx, keysOf(items))
-		if err != nil {
-			return err
-		}
-		found := byKey(rows, threadKey)
-		for i, item := range items {
-			result := &models.ThreadResult{ID: input.IDs[i], UserErrors: itemErrors(item.err())}
-			if item.Code == "" {
-				result.Thread = found[item.Key]
-			}
-			payload.Results = append(payload.Results, result)
-		}
+		done = items
+		tx.Threads(keysOf(items), &rows)
 		return nil
 	})
-	return payload, err
+	payload := &models.ArchiveThreadsPayload{Results: []*models.ThreadResult{}, UserErrors: wrong}
+	if err != nil || len(wrong) > 0 {
+		return payload, err
+	}
+	found := byKey(rows, threadKey)
+	for i, item := range done {
+		result := &models.ThreadResult{ID: input.IDs[i], UserErrors: itemErrors(item.err())}
+		if item.Code == "" {
+			result.Thread = found[item.Key]
+		}
+		payload.Results = append(payload.Results, result)
+	}
+	return payload, nil
 }
 
 func threadKey(t *models.Thread) uuid.UUID { return t.DatabaseID }

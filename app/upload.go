@@ -36,9 +36,9 @@ func (a *App) CreateUpload(ctx context.Context, input models.CreateUploadInput) 
 		}
 		k.metadata(input.Metadata)
 	}, func(tx *store.Tx, viewer models.Viewer) (uuid.UUID, error) {
-		id, err := tx.InsertPendingUpload(ctx, viewer.UserID, input, uploadLinkAge)
+		id := tx.InsertPendingUpload(viewer.UserID, input, uploadLinkAge)
 		tx.On(models.KindReference, id.String())
-		return id, err
+		return id, nil
 	}, func(tx *store.Tx, id uuid.UUID) error {
 		viewer, err := models.ViewerFrom(ctx)
 		if err != nil {
@@ -58,24 +58,23 @@ func (a *App) CreateUpload(ctx context.Context, input models.CreateUploadInput) 
 
 // CreateReference makes a reference of a file that came with the request.
 func (a *App) CreateReference(ctx context.Context, input models.CreateReferenceInput) (*models.CreateReferencePayload, error) {
-	payload := new(models.CreateReferencePayload)
+	var rows []*models.Reference
 	name := cmp.Or(deref(input.Name), input.File.Name)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, call{"createReference", writer, input.IdempotencyKey, input}, func(k *checks) {
+	wrong, err := perform(ctx, a, call{"createReference", writer, input.IdempotencyKey, input}, func(k *checks) {
 		k.name("name", name, maxName)
 		k.metadata(input.Metadata)
 	}, func(tx *store.Tx, viewer models.Viewer) (uuid.UUID, error) {
-		made, err := makeReference(ctx, tx, &models.Reference{DatabaseID: uuid.New(), UserID: viewer.UserID, Name: name, Type: input.Type, Metadata: input.Metadata}, &input.File)
-		if err != nil {
+		made := &models.Reference{DatabaseID: uuid.New(), UserID: viewer.UserID, Name: name, Type: input.Type, Metadata: input.Metadata}
+		if err := makeReference(ctx, tx, made, &input.File); err != nil {
 			return uuid.Nil, err
 		}
 		tx.On(models.KindReference, made.DatabaseID.String())
 		return made.DatabaseID, nil
-	}, func(tx *store.Tx, id uuid.UUID) (err error) {
-		payload.Reference, err = one(tx.References(ctx, []uuid.UUID{id}))
-		return err
+	}, func(tx *store.Tx, id uuid.UUID) error {
+		tx.References([]uuid.UUID{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.CreateReferencePayload{Reference: one(rows), UserErrors: wrong}, err
 }
 
 func deref(text *string) string {

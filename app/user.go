@@ -22,7 +22,8 @@ func (a *App) UpdateProfile(ctx context.Context, input models.UpdateProfileInput
 		k.metadata(input.Metadata.Value())
 	}, func(tx *store.Tx, viewer models.Viewer) (int, error) {
 		tx.On(models.KindUser, strconv.Itoa(viewer.UserID))
-		return viewer.UserID, tx.UpdateProfile(ctx, viewer.UserID, input)
+		tx.UpdateProfile(viewer.UserID, input)
+		return viewer.UserID, nil
 	})
 }
 
@@ -50,11 +51,10 @@ func (a *App) SetUserActive(ctx context.Context, input models.SetUserActiveInput
 
 // changeUser is perform for verbs that answer one user.
 func (a *App) changeUser(ctx context.Context, c call, check func(*checks), act func(*store.Tx, models.Viewer) (int, error)) (*models.UserPayload, error) {
-	payload := new(models.UserPayload)
-	var err error
-	payload.UserErrors, err = perform(ctx, a, c, check, act, func(tx *store.Tx, id int) (err error) {
-		payload.User, err = one(tx.Users(ctx, []int{id}))
-		return err
+	var rows []*models.User
+	wrong, err := perform(ctx, a, c, check, act, func(tx *store.Tx, id int) error {
+		tx.Users([]int{id}, &rows)
+		return nil
 	})
-	return payload, err
+	return &models.UserPayload{User: one(rows), UserErrors: wrong}, err
 }

@@ -43,36 +43,12 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 
 type conn struct {
 	*stdlib.Conn
-	connector     *connector
-	inTransaction bool
+	connector *connector
 }
-
-// BeginTx begins a transaction that belongs to the viewer of ctx as a whole.
-func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.Conn.BeginTx(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	if viewer, err := models.ViewerFrom(ctx); err == nil {
-		if _, err := c.Conn.Conn().Exec(ctx, setViewer, viewerSettings(viewer)...); err != nil {
-			return nil, errors.Join(err, tx.Rollback())
-		}
-	}
-	c.inTransaction = true
-	return &transaction{Tx: tx, conn: c}, nil
-}
-
-type transaction struct {
-	driver.Tx
-	conn *conn
-}
-
-func (t *transaction) Commit() error   { t.conn.inTransaction = false; return t.Tx.Commit() }
-func (t *transaction) Rollback() error { t.conn.inTransaction = false; return t.Tx.Rollback() }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	began := time.Now()
-	result, err := c.exec(ctx, query, arguments(args))
+	result, err := c.exec(ctx, query, values(args))
 	c.done(ctx, query, began, err)
 	if err != nil {
 		return nil, c.retryable(err, false)
@@ -82,7 +58,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 func (c *conn) exec(ctx context.Context, query string, args []any) (pgconn.CommandTag, error) {
 	viewer, err := models.ViewerFrom(ctx)
-	if err != nil || c.inTransaction {
+	if err != nil {
 		return c.Conn.Conn().Exec(ctx, query, args...)
 	}
 	batch := c.send(ctx, viewer, query, args)
@@ -95,10 +71,10 @@ func (c *conn) exec(ctx context.Context, query string, args []any) (pgconn.Comma
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	began := time.Now()
-	values := arguments(args)
-	if len(values) > 0 {
-		if into, ok := values[0].(target); ok {
-			err := c.collect(ctx, query, values[1:], into)
+	given := values(args)
+	if len(given) > 0 {
+		if into, ok := given[0].(target); ok {
+			err := c.collect(ctx, query, given[1:], into)
 			c.done(ctx, query, began, err)
 			if err != nil {
 				return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
@@ -106,7 +82,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 			return noRows{}, nil
 		}
 	}
-	rows, err := c.query(ctx, query, values)
+	rows, err := c.query(ctx, query, given)
 	if err != nil {
 		c.done(ctx, query, began, err)
 		return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
@@ -140,7 +116,7 @@ func (c *conn) collect(ctx context.Context, query string, args []any, into targe
 // begin sends a query for the viewer of ctx. The batch is nil where the query is alone on its way.
 func (c *conn) begin(ctx context.Context, query string, args []any) (pgx.Rows, pgx.BatchResults, error) {
 	viewer, err := models.ViewerFrom(ctx)
-	if err != nil || c.inTransaction {
+	if err != nil {
 		result, err := c.Conn.Conn().Query(ctx, query, args...)
 		return result, nil, err
 	}
@@ -173,12 +149,19 @@ func viewerSettings(v models.Viewer) []any {
 	return []any{id, superuser}
 }
 
-// arguments are as pgx encodes them at once. A uuid.UUID it would take for a driver.Valuer, and read back the text of each.
-func arguments(named []driver.NamedValue) []any {
-	args := make([]any, len(named))
+// values are what database/sql was given.
+func values(named []driver.NamedValue) []any {
+	given := make([]any, len(named))
 	for i, arg := range named {
-		args[i] = arg.Value
-		if keys, ok := arg.Value.([]uuid.UUID); ok {
+		given[i] = arg.Value
+	}
+	return arguments(given)
+}
+
+// arguments makes of args what pgx encodes at once, in place. A uuid.UUID in a list it would take for a driver.Valuer, and read back the text of each.
+func arguments(args []any) []any {
+	for i, arg := range args {
+		if keys, ok := arg.([]uuid.UUID); ok {
 			list := make([][16]byte, len(keys))
 			for i, key := range keys {
 				list[i] = key
@@ -192,7 +175,7 @@ func arguments(named []driver.NamedValue) []any {
 // retryable turns an error into driver.ErrBadConn where the connection is gone and running the statement again on another is
 // harmless, so that database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query.
 func (c *conn) retryable(err error, readOnly bool) error {
-	if pgconn.SafeToRetry(err) || readOnly && !c.inTransaction && c.Conn.Conn().IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	if pgconn.SafeToRetry(err) || readOnly && c.Conn.Conn().IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return driver.ErrBadConn
 	}
 	return err
@@ -209,7 +192,7 @@ func (c *conn) done(ctx context.Context, query string, began time.Time, err erro
 // rows gives pgx's rows to database/sql.
 type rows struct {
 	rows    pgx.Rows
-	batch   pgx.BatchResults // nil without a viewer and in a transaction
+	batch   pgx.BatchResults // nil without a viewer
 	columns []string
 	convert []func([]byte) (driver.Value, error)
 	first   bool // the row that newRows fetched is still to be handed out

@@ -56,12 +56,14 @@ func TestDriver(t *testing.T) {
 	})
 	t.Run("a transaction belongs to its viewer", func(t *testing.T) {
 		t.Parallel()
-		tx, err := s.db.DB.BeginTx(as(t, models.Viewer{UserID: 1}), nil)
-		require.NoError(t, err)
-		var n int
-		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM users").Scan(&n))
-		require.Equal(t, 1, n)
-		require.NoError(t, tx.Commit())
+		require.NoError(t, s.Write(as(t, models.Viewer{UserID: 1}), "test", func(tx *Tx) error {
+			for range 2 {
+				found, err := rowsOf[struct{ N int }](t.Context(), tx, "SELECT count(*) AS n FROM users")
+				require.NoError(t, err)
+				require.Equal(t, 1, found[0].N)
+			}
+			return nil
+		}))
 	})
 	t.Run("a client that leaves stops its statement in the database", func(t *testing.T) {
 		t.Parallel()

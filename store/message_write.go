@@ -1,21 +1,21 @@
 package store
 
 import (
-	"context"
-
 	"github.com/google/uuid"
 
 	"github.com/netra-ai/netra/models"
 )
 
 // InsertMessage says something in a thread that the caller has locked.
-func (t *Tx) InsertMessage(ctx context.Context, m *models.Message) (uuid.UUID, error) {
-	return t.insert(ctx, `INSERT INTO messages (thread_id, role, content, tokens_used, model, metadata, created_at)
-		VALUES ($1, $2, $3, $4, $5, coalesce($6::text::jsonb, '{}'), clock_timestamp()) RETURNING id`,
-		m.ThreadID, string(m.Role), m.Content, m.TokensUsed, m.Model, m.Metadata)
+func (t *Tx) InsertMessage(m *models.Message) uuid.UUID {
+	id := uuid.New()
+	t.later(`INSERT INTO messages (id, thread_id, role, content, tokens_used, model, metadata, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, coalesce($7::text::jsonb, '{}'), clock_timestamp())`,
+		id, m.ThreadID, string(m.Role), m.Content, m.TokensUsed, m.Model, m.Metadata)
+	return id
 }
 
-// Messages are those of ids that the viewer may see, with all their columns, in any order.
-func (t *Tx) Messages(ctx context.Context, ids []uuid.UUID) ([]*models.Message, error) {
-	return rowsOf[*models.Message](ctx, t, "SELECT "+messages.all()+" FROM messages WHERE id = ANY($1::uuid[])", ids)
+// Messages reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
+func (t *Tx) Messages(ids []uuid.UUID, into *[]*models.Message) {
+	laterRows(t, into, "SELECT "+messages.all()+" FROM messages WHERE id = ANY($1::uuid[])", ids)
 }

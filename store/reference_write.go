@@ -8,9 +8,9 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// References are those of ids that the viewer may see, with all their columns, in any order.
-func (t *Tx) References(ctx context.Context, ids []uuid.UUID) ([]*models.Reference, error) {
-	return rowsOf[*models.Reference](ctx, t, "SELECT "+references.all()+` FROM "references" WHERE id = ANY($1::uuid[])`, ids)
+// References reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
+func (t *Tx) References(ids []uuid.UUID, into *[]*models.Reference) {
+	laterRows(t, into, "SELECT "+references.all()+` FROM "references" WHERE id = ANY($1::uuid[])`, ids)
 }
 
 // LockReference is the version of a reference, which nobody else changes until the transaction ends. It fails with NotFound.
@@ -20,7 +20,7 @@ func (t *Tx) LockReference(ctx context.Context, id uuid.UUID) (version int, err 
 }
 
 // UpdateReference edits what is known of a reference, not its content.
-func (t *Tx) UpdateReference(ctx context.Context, id uuid.UUID, input models.UpdateReferenceInput) error {
+func (t *Tx) UpdateReference(id uuid.UUID, input models.UpdateReferenceInput) {
 	c := new(changes)
 	if name, ok := input.Name.ValueOK(); ok {
 		c.set("name", name, "::text")
@@ -31,10 +31,10 @@ func (t *Tx) UpdateReference(ctx context.Context, id uuid.UUID, input models.Upd
 	if metadata, ok := input.Metadata.ValueOK(); ok {
 		c.set("metadata", metadata, "::text::jsonb")
 	}
-	return c.update(ctx, t, `"references"`, id, "::uuid")
+	c.update(t, `"references"`, id, "::uuid")
 }
 
 // DeleteReference deletes a reference for good; its file is an orphan from then on.
-func (t *Tx) DeleteReference(ctx context.Context, id uuid.UUID) error {
-	return t.exec(ctx, `DELETE FROM "references" WHERE id = $1`, id)
+func (t *Tx) DeleteReference(id uuid.UUID) {
+	t.later(`DELETE FROM "references" WHERE id = $1`, id)
 }

@@ -9,23 +9,27 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// Runs are those of ids that the viewer may see, with all their columns, in any order.
-func (t *Tx) Runs(ctx context.Context, ids []uuid.UUID) ([]*models.Run, error) {
-	return rowsOf[*models.Run](ctx, t, "SELECT "+runs.all()+" FROM runs WHERE id = ANY($1::uuid[])", ids)
+// Runs reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
+func (t *Tx) Runs(ids []uuid.UUID, into *[]*models.Run) {
+	laterRows(t, into, "SELECT "+runs.all()+" FROM runs WHERE id = ANY($1::uuid[])", ids)
 }
 
 // InsertRun asks for a run of a user.
-func (t *Tx) InsertRun(ctx context.Context, run *models.Run) (uuid.UUID, error) {
-	return t.insert(ctx, `INSERT INTO runs (thread_id, user_id, agent_type, input_data, metadata)
-		VALUES ($1, $2, $3, $4::text::jsonb, coalesce($5::text::jsonb, '{}')) RETURNING id`, run.ThreadID, run.UserID, run.AgentType, run.InputData, run.Metadata)
+func (t *Tx) InsertRun(run *models.Run) uuid.UUID {
+	id := uuid.New()
+	t.later(`INSERT INTO runs (id, thread_id, user_id, agent_type, input_data, metadata)
+		VALUES ($1, $2, $3, $4, $5::text::jsonb, coalesce($6::text::jsonb, '{}'))`, id, run.ThreadID, run.UserID, run.AgentType, run.InputData, run.Metadata)
+	return id
 }
 
 // RepeatRun asks for another run like one, whose metadata says so.
-func (t *Tx) RepeatRun(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
-	return t.insert(ctx, `INSERT INTO runs (thread_id, user_id, agent_type, input_data, metadata)
-		SELECT thread_id, user_id, agent_type, input_data,
+func (t *Tx) RepeatRun(id uuid.UUID) uuid.UUID {
+	another := uuid.New()
+	t.later(`INSERT INTO runs (id, thread_id, user_id, agent_type, input_data, metadata)
+		SELECT $2, thread_id, user_id, agent_type, input_data,
 			CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE '{}' END || jsonb_build_object('retry_of', id)
-		FROM runs WHERE id = $1 RETURNING id`, id)
+		FROM runs WHERE id = $1`, id, another)
+	return another
 }
 
 // RunStep is a run's step to another status.

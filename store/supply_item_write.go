@@ -9,9 +9,9 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// SupplyItems are those of ids that the viewer may see, with all their columns, in any order.
-func (t *Tx) SupplyItems(ctx context.Context, ids []uuid.UUID) ([]*models.SupplyItem, error) {
-	return rowsOf[*models.SupplyItem](ctx, t, "SELECT "+supplyItems.all()+" FROM supply_catalog WHERE id = ANY($1::uuid[])", ids)
+// SupplyItems reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
+func (t *Tx) SupplyItems(ids []uuid.UUID, into *[]*models.SupplyItem) {
+	laterRows(t, into, "SELECT "+supplyItems.all()+" FROM supply_catalog WHERE id = ANY($1::uuid[])", ids)
 }
 
 // LockSupplyItem reads an item that the viewer may change, which nobody else changes until the transaction ends. It fails with NotFound, for system items too
@@ -21,14 +21,16 @@ func (t *Tx) LockSupplyItem(ctx context.Context, id uuid.UUID) (*models.SupplyIt
 }
 
 // InsertSupplyItem adds an item of a user, or of the system where userID is nil.
-func (t *Tx) InsertSupplyItem(ctx context.Context, userID *int, input models.CreateSupplyItemInput) (uuid.UUID, error) {
-	return t.insert(ctx, `INSERT INTO supply_catalog (user_id, name, category, provider, specifications, pricing, availability, performance_metrics, metadata)
-		VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7::text::jsonb, $8::text::jsonb, coalesce($9::text::jsonb, '{}')) RETURNING id`,
-		userID, input.Name, input.Category, input.Provider, input.Specifications, input.Pricing, input.Availability, input.PerformanceMetrics, input.Metadata)
+func (t *Tx) InsertSupplyItem(userID *int, input models.CreateSupplyItemInput) uuid.UUID {
+	id := uuid.New()
+	t.later(`INSERT INTO supply_catalog (id, user_id, name, category, provider, specifications, pricing, availability, performance_metrics, metadata)
+		VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8::text::jsonb, $9::text::jsonb, coalesce($10::text::jsonb, '{}'))`,
+		id, userID, input.Name, input.Category, input.Provider, input.Specifications, input.Pricing, input.Availability, input.PerformanceMetrics, input.Metadata)
+	return id
 }
 
 // UpdateSupplyItem edits an item.
-func (t *Tx) UpdateSupplyItem(ctx context.Context, id uuid.UUID, input models.UpdateSupplyItemInput) error {
+func (t *Tx) UpdateSupplyItem(id uuid.UUID, input models.UpdateSupplyItemInput) {
 	c := new(changes)
 	texts := []struct {
 		column string
@@ -52,5 +54,5 @@ func (t *Tx) UpdateSupplyItem(ctx context.Context, id uuid.UUID, input models.Up
 	if input.IsActive != nil {
 		c.set("is_active", *input.IsActive, "::boolean")
 	}
-	return c.update(ctx, t, "supply_catalog", id, "::uuid")
+	c.update(t, "supply_catalog", id, "::uuid")
 }

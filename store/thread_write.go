@@ -8,9 +8,9 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// Threads are those of ids that the viewer may see, with all their columns, in any order.
-func (t *Tx) Threads(ctx context.Context, ids []uuid.UUID) ([]*models.Thread, error) {
-	return rowsOf[*models.Thread](ctx, t, "SELECT "+threads.all()+" FROM threads WHERE id = ANY($1::uuid[])", ids)
+// Threads reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
+func (t *Tx) Threads(ids []uuid.UUID, into *[]*models.Thread) {
+	laterRows(t, into, "SELECT "+threads.all()+" FROM threads WHERE id = ANY($1::uuid[])", ids)
 }
 
 // LockThreads is Threads, without wide columns, for a change: nobody else changes them until the transaction ends.
@@ -24,12 +24,14 @@ func (t *Tx) LockThread(ctx context.Context, id uuid.UUID) (*models.Thread, erro
 }
 
 // InsertThread begins a thread of a user.
-func (t *Tx) InsertThread(ctx context.Context, userID int, title *string, metadata models.JSON) (uuid.UUID, error) {
-	return t.insert(ctx, "INSERT INTO threads (user_id, title, metadata) VALUES ($1, $2, coalesce($3::text::jsonb, '{}')) RETURNING id", userID, title, metadata)
+func (t *Tx) InsertThread(userID int, title *string, metadata models.JSON) uuid.UUID {
+	id := uuid.New()
+	t.later("INSERT INTO threads (id, user_id, title, metadata) VALUES ($1, $2, $3, coalesce($4::text::jsonb, '{}'))", id, userID, title, metadata)
+	return id
 }
 
 // UpdateThread edits a thread.
-func (t *Tx) UpdateThread(ctx context.Context, id uuid.UUID, input models.UpdateThreadInput) error {
+func (t *Tx) UpdateThread(id uuid.UUID, input models.UpdateThreadInput) {
 	c := new(changes)
 	if title, ok := input.Title.ValueOK(); ok {
 		c.set("title", title, "::text")
@@ -37,26 +39,20 @@ func (t *Tx) UpdateThread(ctx context.Context, id uuid.UUID, input models.Update
 	if metadata, ok := input.Metadata.ValueOK(); ok {
 		c.set("metadata", metadata, "::text::jsonb")
 	}
-	return c.update(ctx, t, "threads", id, "::uuid")
+	c.update(t, "threads", id, "::uuid")
 }
 
 // SetThreadStatus moves threads.
-func (t *Tx) SetThreadStatus(ctx context.Context, ids []uuid.UUID, status models.ThreadStatus) error {
-	return t.exec(ctx, "UPDATE threads SET status = $2 WHERE id = ANY($1::uuid[])", ids, string(status))
+func (t *Tx) SetThreadStatus(ids []uuid.UUID, status models.ThreadStatus) {
+	t.later("UPDATE threads SET status = $2 WHERE id = ANY($1::uuid[])", ids, string(status))
 }
 
 // TouchThread notes that something happened in a thread.
-func (t *Tx) TouchThread(ctx context.Context, id uuid.UUID) error {
-	return t.exec(ctx, "UPDATE threads SET updated_at = DEFAULT WHERE id = $1", id)
+func (t *Tx) TouchThread(id uuid.UUID) {
+	t.later("UPDATE threads SET updated_at = DEFAULT WHERE id = $1", id)
 }
 
 // PurgeThread deletes a thread with its messages for good; its runs stay, without a thread.
-func (t *Tx) PurgeThread(ctx context.Context, id uuid.UUID) error {
-	return t.exec(ctx, "DELETE FROM threads WHERE id = $1", id)
-}
-
-// insert runs an INSERT that returns its row's id.
-func (t *Tx) insert(ctx context.Context, text string, args ...any) (id uuid.UUID, err error) {
-	err = t.tx.QueryRowContext(ctx, text, args...).Scan(&id)
-	return id, translate(ctx, err)
+func (t *Tx) PurgeThread(id uuid.UUID) {
+	t.later("DELETE FROM threads WHERE id = $1", id)
 }

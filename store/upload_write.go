@@ -10,10 +10,12 @@ import (
 )
 
 // InsertPendingUpload announces a file, which may begin to come within age.
-func (t *Tx) InsertPendingUpload(ctx context.Context, userID int, input models.CreateUploadInput, age time.Duration) (uuid.UUID, error) {
-	return t.insert(ctx, `INSERT INTO pending_uploads (user_id, name, type, mime_type, file_size, metadata, expires_at)
-		VALUES ($1, $2, $3, $4, $5, coalesce($6::text::jsonb, '{}'), now() + make_interval(secs => $7)) RETURNING id`,
-		userID, input.Name, string(input.Type), input.MimeType, input.Size, input.Metadata, age.Seconds())
+func (t *Tx) InsertPendingUpload(userID int, input models.CreateUploadInput, age time.Duration) uuid.UUID {
+	id := uuid.New()
+	t.later(`INSERT INTO pending_uploads (id, user_id, name, type, mime_type, file_size, metadata, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, coalesce($7::text::jsonb, '{}'), now() + make_interval(secs => $8))`,
+		id, userID, input.Name, string(input.Type), input.MimeType, input.Size, input.Metadata, age.Seconds())
+	return id
 }
 
 // PendingUpload is an upload of the viewer's. It fails with NotFound.
@@ -38,8 +40,8 @@ func (t *Tx) UseObject(ctx context.Context, path string, lease time.Duration) er
 }
 
 // InsertReference adds a reference without an embedding.
-func (t *Tx) InsertReference(ctx context.Context, r *models.Reference) (uuid.UUID, error) {
-	return t.insert(ctx, `INSERT INTO "references" (id, user_id, name, type, content, file_path, file_size, mime_type, checksum, metadata)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10::text::jsonb, '{}')) RETURNING id`,
+func (t *Tx) InsertReference(r *models.Reference) {
+	t.later(`INSERT INTO "references" (id, user_id, name, type, content, file_path, file_size, mime_type, checksum, metadata)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10::text::jsonb, '{}'))`,
 		r.DatabaseID, r.UserID, r.Name, string(r.Type), r.Content, r.FilePath, r.FileSize, r.MimeType, r.Checksum, r.Metadata)
 }

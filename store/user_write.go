@@ -6,13 +6,13 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// Users are those of ids that the viewer may see, with all their columns, in any order.
-func (t *Tx) Users(ctx context.Context, ids []int) ([]*models.User, error) {
-	return rowsOf[*models.User](ctx, t, "SELECT "+users.all()+" FROM users WHERE id = ANY($1::int[])", ids)
+// Users reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
+func (t *Tx) Users(ids []int, into *[]*models.User) {
+	laterRows(t, into, "SELECT "+users.all()+" FROM users WHERE id = ANY($1::int[])", ids)
 }
 
 // UpdateProfile edits what a user says of themselves.
-func (t *Tx) UpdateProfile(ctx context.Context, userID int, input models.UpdateProfileInput) error {
+func (t *Tx) UpdateProfile(userID int, input models.UpdateProfileInput) {
 	c := new(changes)
 	if name, ok := input.Name.ValueOK(); ok {
 		c.set("name", name, "::text")
@@ -23,7 +23,7 @@ func (t *Tx) UpdateProfile(ctx context.Context, userID int, input models.UpdateP
 	if metadata, ok := input.Metadata.ValueOK(); ok {
 		c.set("metadata", metadata, "::text::jsonb")
 	}
-	return c.update(ctx, t, "users", userID, "::int")
+	c.update(t, "users", userID, "::int")
 }
 
 // SetUserActive opens or closes an account. It fails with NotFound.

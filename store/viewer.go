@@ -107,29 +107,21 @@ func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models
 	return now, nil
 }
 
-// Standing is what the viewer of ctx is now, which stays so until the transaction ends: whoever closes the account or revokes the key that was presented waits. It
+// Standing is what the viewer is now, which stays so until the transaction ends: whoever closes the account or revokes the key that was presented waits. It
 // fails with Unauthenticated.
 func (t *Tx) Standing(ctx context.Context) (models.Viewer, error) {
-	viewer, err := models.ViewerFrom(ctx)
-	if err != nil {
-		return viewer, err
-	}
-	users, keys := []int{viewer.UserID}, []uuid.UUID{}
-	if err := t.exec(ctx, "SELECT FROM users WHERE id = $1 FOR SHARE", viewer.UserID); err != nil {
-		return viewer, err
-	}
-	if viewer.ByKey() {
-		users, keys = []int{}, []uuid.UUID{viewer.APIKey}
-		if err := t.exec(ctx, "SELECT FROM api_keys WHERE id = $1 FOR SHARE", viewer.APIKey); err != nil {
-			return viewer, err
-		}
+	users, keys := []int{t.viewer.UserID}, []uuid.UUID{}
+	t.later("SELECT FROM users WHERE id = $1 FOR SHARE", t.viewer.UserID)
+	if t.viewer.ByKey() {
+		users, keys = []int{}, []uuid.UUID{t.viewer.APIKey}
+		t.later("SELECT FROM api_keys WHERE id = $1 FOR SHARE", t.viewer.APIKey)
 	}
 	now, err := rowsOf[grant](ctx, t, standing, users, keys)
 	if err == nil && len(now) == 0 {
 		err = models.Errorf(models.Unauthenticated, "this account or API key cannot be used any more")
 	}
 	if err != nil {
-		return viewer, err
+		return models.Viewer{}, err
 	}
 	return now[0].viewer(), nil
 }

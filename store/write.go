@@ -1,14 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/uptrace/bun"
 
 	"github.com/netra-ai/netra/models"
@@ -16,12 +18,26 @@ import (
 
 // Tx is a transaction that changes something. Only Write makes one, and Write appends to the audit log before it commits: there is no way to change
 // anything through this package that the log does not tell of.
+//
+// Statements wait for the first whose answer is needed, or for the end, and go in one trip with it. What they fail with, it fails with.
 type Tx struct {
 	db       *bun.DB
-	tx       *sql.Tx
+	conn     *conn
+	viewer   models.Viewer
+	waiting  []step
+	begun    bool  // something has been sent
+	failed   error // the first failure: nothing is sent after it
 	on       act   // what the mutation is about
 	items    []act // what several are about, in its stead
 	repeated bool
+}
+
+// step is a statement of a transaction.
+type step struct {
+	text string
+	args []any
+	into target // takes the rows, if not nil
+	keep func() // gives them to who asked, once the trip has succeeded
 }
 
 // act is something that was done, or refused, to one object.
@@ -33,40 +49,151 @@ type act struct {
 }
 
 // Write runs work in one transaction for the viewer of ctx. When work fails with a code that statusOf knows, the mutation was refused: what work has done is
-// undone, and the refusal is recorded. Any other error undoes and records nothing. Work must not keep the Tx.
+// undone, and the refusal is recorded, in a transaction of its own. Any other error undoes and records nothing. What work leaves waiting goes with the audit log's
+// line and the commit, so that a Tx can fail after work has returned. Work must not keep the Tx.
 func (s *Store) Write(ctx context.Context, action string, work func(*Tx) error) error {
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
 		return err
 	}
-	tx, err := s.db.DB.BeginTx(ctx, nil)
+	session, err := s.db.DB.Conn(ctx)
 	if err != nil {
 		return translate(ctx, err)
 	}
-	defer func() { _ = tx.Rollback() }() // does nothing after a commit; a connection that cannot roll back is closed
-	t := &Tx{db: s.db, tx: tx}
-	if err := t.exec(ctx, "SAVEPOINT work"); err != nil {
-		return err
-	}
-	refused := work(t)
+	defer session.Close()
+	return session.Raw(func(driverConn any) error {
+		t := &Tx{db: s.db, conn: driverConn.(*conn), viewer: viewer}
+		defer func() { _ = t.rollback(ctx) }() // does nothing after a commit; a connection that cannot roll back is closed
+		return t.run(ctx, action, work)
+	})
+}
+
+func (t *Tx) run(ctx context.Context, action string, work func(*Tx) error) error {
+	err := work(t)
 	switch {
-	case refused == nil && t.repeated:
-		return nil // it has been recorded already, and has changed nothing now
-	case refused == nil:
-	case statusOf(refused) == 0:
-		return refused
-	default:
-		if err := t.exec(ctx, "ROLLBACK TO SAVEPOINT work"); err != nil {
-			return errors.Join(err, refused)
+	case err == nil && t.repeated:
+		return t.send(ctx, "ROLLBACK") // it has been recorded already, and has changed nothing now
+	case err == nil:
+		if err = t.record(ctx, action, nil); err == nil {
+			err = t.send(ctx, "COMMIT")
 		}
 	}
-	if err := t.record(ctx, viewer, action, refused); err != nil {
+	if statusOf(err) == 0 {
+		return err // or done
+	}
+	if failure := t.rollback(ctx); failure != nil {
+		return errors.Join(failure, err)
+	}
+	t.waiting, t.begun, t.failed = nil, false, nil
+	if failure := t.record(ctx, action, err); failure != nil {
+		return failure
+	}
+	if failure := t.send(ctx, "COMMIT"); failure != nil {
+		return failure
+	}
+	return err
+}
+
+// send makes a trip of what waits. End, unless it is empty, ends the transaction. One that ends with its first trip needs no word for that: what PostgreSQL gets at
+// once is a transaction.
+func (t *Tx) send(ctx context.Context, end string) error {
+	if t.failed != nil {
+		return t.failed
+	}
+	steps, head := t.waiting, 0
+	t.waiting = nil
+	var batch pgx.Batch
+	if !t.begun {
+		if end == "" {
+			batch.Queue("BEGIN")
+		}
+		batch.Queue(setViewer, viewerSettings(t.viewer)...)
+		head = batch.Len()
+	}
+	for _, step := range steps {
+		batch.Queue(step.text, step.args...)
+	}
+	if !t.begun {
+		end = ""
+	} else if end != "" {
+		batch.Queue(end)
+	}
+	t.begun = true
+	results := t.conn.Conn.Conn().SendBatch(ctx, &batch)
+	err := t.receive(ctx, results, head, steps, end)
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		t.failed = translate(ctx, err)
+		return t.failed
+	}
+	for _, step := range steps {
+		if step.keep != nil {
+			step.keep()
+		}
+	}
+	return nil
+}
+
+// receive takes the answers of a trip, after those of the head.
+func (t *Tx) receive(ctx context.Context, results pgx.BatchResults, head int, steps []step, end string) error {
+	for range head {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
+	for _, step := range steps {
+		began := time.Now()
+		err := step.receive(results, t.conn.Conn.Conn().TypeMap())
+		t.conn.done(ctx, step.text, began, err)
+		if err != nil {
+			return err
+		}
+	}
+	if end == "" {
+		return nil
+	}
+	tag, err := results.Exec()
+	if err == nil && tag.String() != end {
+		err = fmt.Errorf("%s ended in %s", end, tag)
+	}
+	return err
+}
+
+func (s step) receive(results pgx.BatchResults, types *pgtype.Map) error {
+	if s.into == nil {
+		_, err := results.Exec()
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return translate(ctx, err)
+	rows, err := results.Query()
+	if err != nil {
+		return err
 	}
-	return refused
+	err = s.into.take(rows, types)
+	rows.Close()
+	if err == nil {
+		err = rows.Err()
+	}
+	return err
+}
+
+// rollbackTimeout is how long a connection is given to undo, whatever became of the client.
+const rollbackTimeout = time.Second
+
+// rollback undoes what has not been committed.
+func (t *Tx) rollback(ctx context.Context) error {
+	on := t.conn.Conn.Conn()
+	if on.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, err := on.Exec(ctx, "ROLLBACK")
+	if err != nil {
+		err = translate(ctx, errors.Join(err, on.Close(ctx)))
+	}
+	return err
 }
 
 // statusOf is what the audit log says of an error: zero for one that is no answer to what was asked.
@@ -105,14 +232,19 @@ func (t *Tx) Item(kind models.Kind, key string, err error) error {
 }
 
 // record appends the mutation to the audit log: one row, or one for each item. Refused is why all of it was undone.
-func (t *Tx) record(ctx context.Context, viewer models.Viewer, action string, refused error) error {
+func (t *Tx) record(ctx context.Context, action string, refused error) error {
 	acts := t.items
 	if len(acts) == 0 || refused != nil {
 		t.on.status = 200
 		acts = []act{t.on}
 	}
-	var kinds, keys, details []string
-	var statuses []int
+	origin := models.OriginFrom(ctx)
+	var address *string
+	if origin.Address.IsValid() {
+		text := origin.Address.WithZone("").String()
+		address = &text
+	}
+	agent, request := text(origin.UserAgent, 1000), text(origin.RequestID, 255)
 	for _, act := range acts {
 		if refused != nil {
 			act.status, act.code = statusOf(refused), models.CodeOf(refused)
@@ -121,25 +253,18 @@ func (t *Tx) record(ctx context.Context, viewer models.Viewer, action string, re
 		if act.code != "" {
 			about["code"] = act.code
 		}
-		if viewer.ByKey() {
-			about["api_key"] = viewer.APIKey
+		if t.viewer.ByKey() {
+			about["api_key"] = t.viewer.APIKey
 		}
 		detail, err := json.Marshal(about)
 		if err != nil {
 			return fmt.Errorf("describe an act: %w", err)
 		}
-		kinds, keys, statuses, details = append(kinds, string(act.kind)), append(keys, act.key), append(statuses, act.status), append(details, string(detail))
+		t.later(`INSERT INTO audit_logs (user_id, action, resource_type, resource_id, ip_address, user_agent, request_id, response_status, metadata)
+			VALUES ($1, $2, nullif($3::text, ''), nullif($4::text, ''), $5::text::inet, nullif($6::text, ''), nullif($7::text, ''), $8, $9::text::jsonb)`,
+			t.viewer.UserID, action, string(act.kind), act.key, address, agent, request, act.status, string(detail))
 	}
-	origin := models.OriginFrom(ctx)
-	var address *string
-	if origin.Address.IsValid() {
-		text := origin.Address.WithZone("").String()
-		address = &text
-	}
-	return t.exec(ctx, `INSERT INTO audit_logs (user_id, action, resource_type, resource_id, ip_address, user_agent, request_id, response_status, metadata)
-		SELECT $1::int, $2::text, nullif(act.kind, ''), nullif(act.key, ''), $3::text::inet, nullif($4::text, ''), nullif($5::text, ''), act.status, act.detail::jsonb
-		FROM unnest($6::text[], $7::text[], $8::int[], $9::text[]) AS act(kind, key, status, detail)`,
-		viewer.UserID, action, address, text(origin.UserAgent, 1000), text(origin.RequestID, 255), kinds, keys, statuses, details)
+	return nil
 }
 
 // text is what a client said of itself, in as many characters as the log keeps and without what the database cannot hold.
@@ -157,64 +282,76 @@ const keyAge = 24 * time.Hour
 // Claim takes an idempotency key for the viewer and an operation, and waits for whoever has claimed it and is not done. When the key has been used
 // before, repeated is true and answer is what Answer was given then; the transaction must not write. It fails with ErrOtherInput, a Conflict, when the input was another.
 func (t *Tx) Claim(ctx context.Context, operation string, key, input [32]byte) (answer []byte, repeated bool, err error) {
-	viewer, err := models.ViewerFrom(ctx)
-	if err != nil {
-		return nil, false, err
-	}
 	claimed, err := t.exists(ctx, `INSERT INTO idempotency_keys AS k (user_id, operation, key_hash, input_hash, expires_at)
 		VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5))
 		ON CONFLICT (user_id, operation, key_hash) DO UPDATE SET input_hash = excluded.input_hash, expires_at = excluded.expires_at, answer = NULL
 		WHERE k.expires_at <= now()
-		RETURNING 1`, viewer.UserID, operation, key[:], input[:], keyAge.Seconds())
+		RETURNING 1`, t.viewer.UserID, operation, key[:], input[:], keyAge.Seconds())
 	if err != nil {
 		return nil, false, err
 	}
 	if claimed {
-		return nil, false, t.exec(ctx, `DELETE FROM idempotency_keys WHERE (user_id, operation, key_hash) IN (
-			SELECT user_id, operation, key_hash FROM idempotency_keys WHERE user_id = $1 AND expires_at <= now() LIMIT 100 FOR UPDATE SKIP LOCKED)`, viewer.UserID)
+		t.later(`DELETE FROM idempotency_keys WHERE (user_id, operation, key_hash) IN (
+			SELECT user_id, operation, key_hash FROM idempotency_keys WHERE user_id = $1 AND expires_at <= now() LIMIT 100 FOR UPDATE SKIP LOCKED)`, t.viewer.UserID)
+		return nil, false, nil
 	}
-	var before []byte
-	err = t.tx.QueryRowContext(ctx, "SELECT input_hash, answer FROM idempotency_keys WHERE user_id = $1 AND operation = $2 AND key_hash = $3",
-		viewer.UserID, operation, key[:]).Scan(&before, &answer)
+	before, err := rowsOf[struct{ InputHash, Answer []byte }](ctx, t, "SELECT input_hash, answer FROM idempotency_keys WHERE user_id = $1 AND operation = $2 AND key_hash = $3",
+		t.viewer.UserID, operation, key[:])
+	if err == nil && len(before) != 1 {
+		err = errors.New("an idempotency key is taken, and not there")
+	}
 	if err != nil {
-		return nil, false, translate(ctx, err)
+		return nil, false, err
 	}
-	if [32]byte(before) != input {
+	if !bytes.Equal(before[0].InputHash, input[:]) {
 		return nil, false, models.Wrap(ErrOtherInput, models.Conflict, "this idempotency key was used for other input")
 	}
 	t.repeated = true
-	return answer, true, nil
+	return before[0].Answer, true, nil
 }
 
 // Answer keeps, with a key that was claimed, what a repetition will be told.
-func (t *Tx) Answer(ctx context.Context, operation string, key [32]byte, answer []byte) error {
-	viewer, err := models.ViewerFrom(ctx)
-	if err != nil {
-		return err
-	}
-	return t.exec(ctx, "UPDATE idempotency_keys SET answer = $4 WHERE user_id = $1 AND operation = $2 AND key_hash = $3",
-		viewer.UserID, operation, key[:], answer)
+func (t *Tx) Answer(operation string, key [32]byte, answer []byte) {
+	t.later("UPDATE idempotency_keys SET answer = $4 WHERE user_id = $1 AND operation = $2 AND key_hash = $3", t.viewer.UserID, operation, key[:], answer)
 }
 
-func (t *Tx) exec(ctx context.Context, text string, args ...any) error {
-	_, err := t.tx.ExecContext(ctx, text, args...)
-	return translate(ctx, err)
+// Send has what waits answered now.
+func (t *Tx) Send(ctx context.Context) error { return t.send(ctx, "") }
+
+// later has a statement wait whose rows, if it gives any, nobody needs.
+func (t *Tx) later(text string, args ...any) {
+	t.waiting = append(t.waiting, step{text: text, args: arguments(args)})
+}
+
+// laterRows has a statement wait that gives rows.
+func laterRows[T any](t *Tx, into *[]T, text string, args ...any) {
+	found := &found[T]{db: t.db}
+	t.waiting = append(t.waiting, step{text, arguments(args), found, func() { *into = found.rows }})
 }
 
 // exists is whether a statement gives a row.
 func (t *Tx) exists(ctx context.Context, text string, args ...any) (bool, error) {
-	rows, err := t.tx.QueryContext(ctx, text, args...)
-	if err != nil {
-		return false, translate(ctx, err)
+	var rows counted
+	t.waiting = append(t.waiting, step{text: text, args: arguments(args), into: &rows})
+	err := t.send(ctx, "")
+	return rows > 0, err
+}
+
+// counted is a target that counts.
+type counted int
+
+func (c *counted) take(result pgx.Rows, _ *pgtype.Map) error {
+	for result.Next() {
+		*c++
 	}
-	defer rows.Close()
-	found := rows.Next()
-	return found, translate(ctx, rows.Err())
+	return result.Err()
 }
 
 // rowsOf runs a statement and scans what it gives.
-func rowsOf[T any](ctx context.Context, t *Tx, text string, args ...any) ([]T, error) {
-	return queryOn[T](ctx, t.db, t.tx, text, args)
+func rowsOf[T any](ctx context.Context, t *Tx, text string, args ...any) (rows []T, err error) {
+	laterRows(t, &rows, text, args...)
+	err = t.send(ctx, "")
+	return rows, err
 }
 
 // rowOf is the one row that a statement gives. It fails with NotFound.
@@ -253,10 +390,10 @@ func (c *changes) set(column string, value any, cast string) {
 }
 
 // update changes one row, if there is anything to change.
-func (c *changes) update(ctx context.Context, t *Tx, table string, id any, cast string) error {
+func (c *changes) update(t *Tx, table string, id any, cast string) {
 	if c.n == 0 {
-		return nil
+		return
 	}
 	c.WriteString(" WHERE id = " + c.arg(id) + cast)
-	return t.exec(ctx, "UPDATE "+table+" SET "+c.String(), c.args...)
+	t.later("UPDATE "+table+" SET "+c.String(), c.args...)
 }
