@@ -154,3 +154,26 @@ func TestViewer(t *testing.T) {
 		return models.CodeOf(err) == models.Unauthenticated
 	}, time.Minute, 20*time.Millisecond, "a deactivated user is noticed")
 }
+
+func TestViewers_WhoComeOftenAreAskedAboutTogether(t *testing.T) {
+	t.Parallel()
+	s, db := setup(t)
+	for _, id := range []int{1, 2} {
+		_, err := s.Viewer(t.Context(), id)
+		require.NoError(t, err)
+	}
+	_, err := db.Owner(t).ExecContext(t.Context(), "UPDATE users SET is_active = false WHERE id = 1; UPDATE users SET is_superuser = false WHERE id = 2")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		for _, id := range []int{1, 2} {
+			s.viewers.entry(id).used = time.Now()
+		}
+		s.renewViewers()
+		return s.viewers.entry(1).until.IsZero() && s.viewers.entry(2).viewer == models.Viewer{UserID: 2}
+	}, 30*time.Second, 10*time.Millisecond, "who may not any more is asked about, and who lost a right has lost it")
+	for _, entry := range s.viewers.entries {
+		entry.used = time.Time{}
+	}
+	s.renewViewers()
+	require.Empty(t, s.viewers.entries, "nobody is remembered who does not come")
+}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +32,9 @@ type Store struct {
 	db      *bun.DB
 	viewers viewerCache[int]
 	keys    viewerCache[string] // by hash
+
+	renewing atomic.Bool
+	renewal  sync.WaitGroup // of the viewers
 }
 
 // Open makes a store. It does not connect: a database that is away is an error of the questions, not of Open.
@@ -70,7 +75,11 @@ func or[T comparable](value, fallback T) T {
 }
 
 // Close gives the connections back.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	err := s.db.Close()
+	s.renewal.Wait()
+	return err
+}
 
 // Ping asks whether the database answers. It fails with DatabaseUnavailable or Timeout.
 func (s *Store) Ping(ctx context.Context) error { return translate(ctx, s.db.PingContext(ctx)) }

@@ -12,8 +12,13 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// viewerAge bounds how long a deactivated user, or one who lost a right, goes on unnoticed.
-const viewerAge = time.Second
+const (
+	// viewerAge bounds how long a deactivated user, or one who lost a right, goes on unnoticed.
+	viewerAge = time.Second
+	// renewAge is what is left of it when all who came within busyAge are asked about anew, in one statement: who comes often finds an answer.
+	renewAge = viewerAge / 3
+	busyAge  = 3 * viewerAge
+)
 
 // viewerCache keeps who has signed in, so that authentication is not a statement of every request.
 type viewerCache[K comparable] struct {
@@ -26,6 +31,7 @@ type cachedViewer struct {
 	viewer  models.Viewer
 	expires time.Time // of the key that was presented
 	until   time.Time
+	used    time.Time // only of users
 }
 
 // maxCachedViewers bounds the cache's memory; past it the cache is begun anew.
@@ -36,7 +42,11 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	entry := s.viewers.entry(userID)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	if time.Now().Before(entry.until) {
+	entry.used = time.Now()
+	if left := entry.until.Sub(entry.used); left > 0 {
+		if left < renewAge && s.renewing.CompareAndSwap(false, true) {
+			s.renewal.Go(s.renewViewers)
+		}
 		return entry.viewer, nil
 	}
 	viewer := models.Viewer{UserID: userID}
@@ -49,6 +59,58 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	}
 	entry.viewer, entry.until = viewer, time.Now().Add(viewerAge)
 	return viewer, nil
+}
+
+// renewViewers asks about the users who come often. When it fails they are asked about one by one, and told.
+func (s *Store) renewViewers() {
+	defer s.renewing.Store(false)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), viewerAge) // after that the answer is of no use
+	defer cancel()
+	busy := s.viewers.busy(began)
+	viewers := make([]models.Viewer, 0, len(busy))
+	for id := range busy {
+		viewers = append(viewers, models.Viewer{UserID: id})
+	}
+	now, err := s.Standing(ctx, viewers)
+	if err != nil {
+		return
+	}
+	for _, viewer := range now {
+		busy[viewer.UserID].renew(viewer, began.Add(viewerAge))
+		delete(busy, viewer.UserID)
+	}
+	for id := range busy {
+		busy[id].renew(models.Viewer{}, time.Time{}) // whoever comes is asked about
+	}
+}
+
+// renew keeps a newer answer, unless there is somebody who is asking.
+func (c *cachedViewer) renew(viewer models.Viewer, until time.Time) {
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	c.viewer, c.until = viewer, until
+}
+
+// busy is who came within busyAge, and forgets the others.
+func (c *viewerCache[K]) busy(now time.Time) map[K]*cachedViewer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	busy := map[K]*cachedViewer{}
+	for key, entry := range c.entries {
+		if !entry.mu.TryLock() {
+			continue // somebody is here
+		}
+		if now.Sub(entry.used) < busyAge {
+			busy[key] = entry
+		} else {
+			delete(c.entries, key)
+		}
+		entry.mu.Unlock()
+	}
+	return busy
 }
 
 // ViewerByKey is the viewer that an API key makes its bearer now, and until when the key is good; zero is for ever. Keys that are unknown, revoked or expired, and
