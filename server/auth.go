@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -24,6 +26,8 @@ const (
 	maxToken      = 4096            // bytes
 
 	viewerTimeout = 5 * time.Second // to look a user up
+
+	maxVerified = 10_000 // tokens whose signature is not computed again
 )
 
 // NewToken signs a bearer token for a user. What the user may do is looked up when the token is used; it is no part of it.
@@ -46,10 +50,20 @@ type authenticator struct {
 	secret []byte
 	parser *jwt.Parser
 	viewer func(ctx context.Context, userID int) (models.Viewer, error)
+
+	mu       sync.Mutex
+	verified *simplelru.LRU[string, claim] // tokens that were good: they stay so until they expire
 }
 
-func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.Viewer, error)) *authenticator {
-	return &authenticator{secret: secret, viewer: viewer, parser: jwt.NewParser(
+// claim is what a token says.
+type claim struct {
+	userID  int
+	expires time.Time
+}
+
+func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.Viewer, error)) (*authenticator, error) {
+	verified, err := simplelru.NewLRU[string, claim](maxVerified, nil)
+	return &authenticator{secret: secret, viewer: viewer, verified: verified, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithIssuer(tokenIssuer),
 		jwt.WithAudience(tokenAudience),
@@ -57,7 +71,7 @@ func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.V
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(tokenLeeway),
 		jwt.WithStrictDecoding(),
-	)}
+	)}, err
 }
 
 // authenticate says what a token or an API key gives. It fails with Unauthenticated for one that is not good, and with whatever asking for its
@@ -66,38 +80,55 @@ func (s *Server) authenticate(ctx context.Context, bearer string) (Session, erro
 	if isAPIKey(bearer) {
 		return s.authenticateKey(ctx, bearer)
 	}
-	userID, expires, err := s.auth.check(bearer)
+	said, err := s.auth.check(bearer)
 	if err != nil {
 		return Session{}, err
 	}
 	asking, cancel := context.WithTimeout(ctx, viewerTimeout)
 	defer cancel()
-	viewer, err := s.auth.viewer(asking, userID)
+	viewer, err := s.auth.viewer(asking, said.userID)
 	if err != nil {
 		return Session{}, err
 	}
 	requestFrom(ctx).setUser(viewer.UserID)
-	return Session{Viewer: viewer, Expires: expires}, nil
+	return Session{Viewer: viewer, Expires: said.expires}, nil
 }
 
-func (a *authenticator) check(token string) (userID int, expires time.Time, err error) {
+// check fails with Unauthenticated for a token that is not good.
+func (a *authenticator) check(token string) (claim, error) {
+	a.mu.Lock()
+	known, ok := a.verified.Get(token)
+	a.mu.Unlock()
+	if ok && time.Now().Before(known.expires) {
+		return known, nil
+	}
+	said, err := a.verify(token)
+	if err == nil {
+		a.mu.Lock()
+		a.verified.Add(strings.Clone(token), said) // not all of the header's memory
+		a.mu.Unlock()
+	}
+	return said, err
+}
+
+func (a *authenticator) verify(token string) (claim, error) {
 	invalid := models.Errorf(models.Unauthenticated, "the bearer token is invalid")
 	if len(token) > maxToken {
-		return 0, time.Time{}, invalid
+		return claim{}, invalid
 	}
 	var claims jwt.RegisteredClaims
-	_, err = a.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return a.secret, nil })
+	_, err := a.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return a.secret, nil })
 	if errors.Is(err, jwt.ErrTokenExpired) {
-		return 0, time.Time{}, models.Errorf(models.Unauthenticated, "the bearer token has expired")
+		return claim{}, models.Errorf(models.Unauthenticated, "the bearer token has expired")
 	}
 	if err != nil {
-		return 0, time.Time{}, invalid
+		return claim{}, invalid
 	}
-	userID, err = strconv.Atoi(claims.Subject)
+	userID, err := strconv.Atoi(claims.Subject)
 	if err != nil || userID < 1 || strconv.Itoa(userID) != claims.Subject {
-		return 0, time.Time{}, invalid
+		return claim{}, invalid
 	}
-	return userID, claims.ExpiresAt.Time, nil
+	return claim{userID, claims.ExpiresAt.Time}, nil
 }
 
 // authenticateHeader puts the viewer whom the Authorization header names into the request's context. Without one there is no viewer, which is no

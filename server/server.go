@@ -92,9 +92,13 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the document cache: %w", err)
 	}
+	auth, err := newAuthenticator(cfg.Secret, cfg.Authenticate)
+	if err != nil {
+		return nil, fmt.Errorf("make the token cache: %w", err)
+	}
 	limits := cfg.Limits.withDefaults()
 	s := &Server{
-		auth:       newAuthenticator(cfg.Secret, cfg.Authenticate),
+		auth:       auth,
 		keys:       cfg.AuthenticateKey,
 		proxies:    cfg.TrustedProxies,
 		limits:     limits,
