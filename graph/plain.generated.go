@@ -3,6 +3,8 @@
 package graph
 
 import (
+	"context"
+
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/graph/scalar"
@@ -10,181 +12,185 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// Plain is the plan for what is selected of objects of a type; nil where something is not plain.
-func Plain(typeName string, operation *graphql.OperationContext, selections ast.SelectionSet) plain.Plan {
-	switch typeName {
-	case "ActiveUsers":
-		return plain.Compile(plainActiveUsers(), operation, selections)
-	case "ActivityDay":
-		return plain.Compile(plainActivityDay(), operation, selections)
-	case "AdvanceRunPayload":
-		return plain.Compile(plainAdvanceRunPayload(), operation, selections)
-	case "ApiKey":
-		return plain.Compile(plainApiKey(), operation, selections)
-	case "ApiKeyConnection":
-		return plain.Compile(plainApiKeyConnection(), operation, selections)
-	case "ApiKeyEdge":
-		return plain.Compile(plainApiKeyEdge(), operation, selections)
-	case "AppendMessagePayload":
-		return plain.Compile(plainAppendMessagePayload(), operation, selections)
-	case "ArchiveThreadPayload":
-		return plain.Compile(plainArchiveThreadPayload(), operation, selections)
-	case "ArchiveThreadsPayload":
-		return plain.Compile(plainArchiveThreadsPayload(), operation, selections)
-	case "AuditLog":
-		return plain.Compile(plainAuditLog(), operation, selections)
-	case "AuditLogConnection":
-		return plain.Compile(plainAuditLogConnection(), operation, selections)
-	case "AuditLogEdge":
-		return plain.Compile(plainAuditLogEdge(), operation, selections)
-	case "CancelRunPayload":
-		return plain.Compile(plainCancelRunPayload(), operation, selections)
-	case "CancelRunsPayload":
-		return plain.Compile(plainCancelRunsPayload(), operation, selections)
-	case "CreateApiKeyPayload":
-		return plain.Compile(plainCreateApiKeyPayload(), operation, selections)
-	case "CreateReferencePayload":
-		return plain.Compile(plainCreateReferencePayload(), operation, selections)
-	case "CreateSupplyItemPayload":
-		return plain.Compile(plainCreateSupplyItemPayload(), operation, selections)
-	case "CreateThreadPayload":
-		return plain.Compile(plainCreateThreadPayload(), operation, selections)
-	case "CreateUploadPayload":
-		return plain.Compile(plainCreateUploadPayload(), operation, selections)
-	case "DeactivateSupplyItemPayload":
-		return plain.Compile(plainDeactivateSupplyItemPayload(), operation, selections)
-	case "DeleteReferencePayload":
-		return plain.Compile(plainDeleteReferencePayload(), operation, selections)
-	case "DeleteThreadPayload":
-		return plain.Compile(plainDeleteThreadPayload(), operation, selections)
-	case "EventMetric":
-		return plain.Compile(plainEventMetric(), operation, selections)
-	case "HistogramBucket":
-		return plain.Compile(plainHistogramBucket(), operation, selections)
-	case "Message":
-		return plain.Compile(plainMessage(), operation, selections)
-	case "MessageAddition":
-		return plain.Compile(plainMessageAddition(), operation, selections)
-	case "MessageConnection":
-		return plain.Compile(plainMessageConnection(), operation, selections)
-	case "MessageEdge":
-		return plain.Compile(plainMessageEdge(), operation, selections)
-	case "MetricPoint":
-		return plain.Compile(plainMetricPoint(), operation, selections)
-	case "MetricSlice":
-		return plain.Compile(plainMetricSlice(), operation, selections)
-	case "MetricSummary":
-		return plain.Compile(plainMetricSummary(), operation, selections)
-	case "PageInfo":
-		return plain.Compile(plainPageInfo(), operation, selections)
-	case "PendingUpload":
-		return plain.Compile(plainPendingUpload(), operation, selections)
-	case "Platform":
-		return plain.Compile(plainPlatform(), operation, selections)
-	case "PostMessagePayload":
-		return plain.Compile(plainPostMessagePayload(), operation, selections)
-	case "PreviousMetric":
-		return plain.Compile(plainPreviousMetric(), operation, selections)
-	case "RecordEventsPayload":
-		return plain.Compile(plainRecordEventsPayload(), operation, selections)
-	case "Reference":
-		return plain.Compile(plainReference(), operation, selections)
-	case "ReferenceConnection":
-		return plain.Compile(plainReferenceConnection(), operation, selections)
-	case "ReferenceEdge":
-		return plain.Compile(plainReferenceEdge(), operation, selections)
-	case "RestoreThreadPayload":
-		return plain.Compile(plainRestoreThreadPayload(), operation, selections)
-	case "RetryRunPayload":
-		return plain.Compile(plainRetryRunPayload(), operation, selections)
-	case "RevokeApiKeyPayload":
-		return plain.Compile(plainRevokeApiKeyPayload(), operation, selections)
-	case "Run":
-		return plain.Compile(plainRun(), operation, selections)
-	case "RunConnection":
-		return plain.Compile(plainRunConnection(), operation, selections)
-	case "RunEdge":
-		return plain.Compile(plainRunEdge(), operation, selections)
-	case "RunResult":
-		return plain.Compile(plainRunResult(), operation, selections)
-	case "RunStatusChange":
-		return plain.Compile(plainRunStatusChange(), operation, selections)
-	case "RunTransition":
-		return plain.Compile(plainRunTransition(), operation, selections)
-	case "RunTransitionConnection":
-		return plain.Compile(plainRunTransitionConnection(), operation, selections)
-	case "RunTransitionEdge":
-		return plain.Compile(plainRunTransitionEdge(), operation, selections)
-	case "SearchConnection":
-		return plain.Compile(plainSearchConnection(), operation, selections)
-	case "SearchEdge":
-		return plain.Compile(plainSearchEdge(), operation, selections)
-	case "SearchHit":
-		return plain.Compile(plainSearchHit(), operation, selections)
-	case "SetUserActivePayload":
-		return plain.Compile(plainSetUserActivePayload(), operation, selections)
-	case "SimilarReference":
-		return plain.Compile(plainSimilarReference(), operation, selections)
-	case "SnippetPart":
-		return plain.Compile(plainSnippetPart(), operation, selections)
-	case "StartRunPayload":
-		return plain.Compile(plainStartRunPayload(), operation, selections)
-	case "SupplyItem":
-		return plain.Compile(plainSupplyItem(), operation, selections)
-	case "SupplyItemConnection":
-		return plain.Compile(plainSupplyItemConnection(), operation, selections)
-	case "SupplyItemEdge":
-		return plain.Compile(plainSupplyItemEdge(), operation, selections)
-	case "Thread":
-		return plain.Compile(plainThread(), operation, selections)
-	case "ThreadActivity":
-		return plain.Compile(plainThreadActivity(), operation, selections)
-	case "ThreadActivityConnection":
-		return plain.Compile(plainThreadActivityConnection(), operation, selections)
-	case "ThreadActivityEdge":
-		return plain.Compile(plainThreadActivityEdge(), operation, selections)
-	case "ThreadConnection":
-		return plain.Compile(plainThreadConnection(), operation, selections)
-	case "ThreadEdge":
-		return plain.Compile(plainThreadEdge(), operation, selections)
-	case "ThreadResult":
-		return plain.Compile(plainThreadResult(), operation, selections)
-	case "UpdateProfilePayload":
-		return plain.Compile(plainUpdateProfilePayload(), operation, selections)
-	case "UpdateReferencePayload":
-		return plain.Compile(plainUpdateReferencePayload(), operation, selections)
-	case "UpdateSupplyItemPayload":
-		return plain.Compile(plainUpdateSupplyItemPayload(), operation, selections)
-	case "UpdateThreadPayload":
-		return plain.Compile(plainUpdateThreadPayload(), operation, selections)
-	case "Usage":
-		return plain.Compile(plainUsage(), operation, selections)
-	case "User":
-		return plain.Compile(plainUser(), operation, selections)
-	case "UserConnection":
-		return plain.Compile(plainUserConnection(), operation, selections)
-	case "UserEdge":
-		return plain.Compile(plainUserEdge(), operation, selections)
-	case "UserError":
-		return plain.Compile(plainUserError(), operation, selections)
-	case "Workload":
-		return plain.Compile(plainWorkload(), operation, selections)
-	case "WorkloadConnection":
-		return plain.Compile(plainWorkloadConnection(), operation, selections)
-	case "WorkloadEdge":
-		return plain.Compile(plainWorkloadEdge(), operation, selections)
-	case "WorkloadEvent":
-		return plain.Compile(plainWorkloadEvent(), operation, selections)
-	case "WorkloadEventConnection":
-		return plain.Compile(plainWorkloadEventConnection(), operation, selections)
-	case "WorkloadEventEdge":
-		return plain.Compile(plainWorkloadEventEdge(), operation, selections)
-	default:
-		return nil
+// Plain gives the plan for what is selected of objects of a type; nil where something is not plain.
+func Plain(resolvers ResolverRoot, together plain.Together) plain.Fields {
+	schema := &executableSchema{Resolvers: resolvers}
+	return func(ctx context.Context, typeName string, selections ast.SelectionSet) plain.Plan {
+		ec := newExecutionContext(graphql.GetOperationContext(ctx), schema, nil)
+		switch typeName {
+		case "ActiveUsers":
+			return plain.Compile(ctx, ec.plainActiveUsers(), selections, together)
+		case "ActivityDay":
+			return plain.Compile(ctx, ec.plainActivityDay(), selections, together)
+		case "AdvanceRunPayload":
+			return plain.Compile(ctx, ec.plainAdvanceRunPayload(), selections, together)
+		case "ApiKey":
+			return plain.Compile(ctx, ec.plainApiKey(), selections, together)
+		case "ApiKeyConnection":
+			return plain.Compile(ctx, ec.plainApiKeyConnection(), selections, together)
+		case "ApiKeyEdge":
+			return plain.Compile(ctx, ec.plainApiKeyEdge(), selections, together)
+		case "AppendMessagePayload":
+			return plain.Compile(ctx, ec.plainAppendMessagePayload(), selections, together)
+		case "ArchiveThreadPayload":
+			return plain.Compile(ctx, ec.plainArchiveThreadPayload(), selections, together)
+		case "ArchiveThreadsPayload":
+			return plain.Compile(ctx, ec.plainArchiveThreadsPayload(), selections, together)
+		case "AuditLog":
+			return plain.Compile(ctx, ec.plainAuditLog(), selections, together)
+		case "AuditLogConnection":
+			return plain.Compile(ctx, ec.plainAuditLogConnection(), selections, together)
+		case "AuditLogEdge":
+			return plain.Compile(ctx, ec.plainAuditLogEdge(), selections, together)
+		case "CancelRunPayload":
+			return plain.Compile(ctx, ec.plainCancelRunPayload(), selections, together)
+		case "CancelRunsPayload":
+			return plain.Compile(ctx, ec.plainCancelRunsPayload(), selections, together)
+		case "CreateApiKeyPayload":
+			return plain.Compile(ctx, ec.plainCreateApiKeyPayload(), selections, together)
+		case "CreateReferencePayload":
+			return plain.Compile(ctx, ec.plainCreateReferencePayload(), selections, together)
+		case "CreateSupplyItemPayload":
+			return plain.Compile(ctx, ec.plainCreateSupplyItemPayload(), selections, together)
+		case "CreateThreadPayload":
+			return plain.Compile(ctx, ec.plainCreateThreadPayload(), selections, together)
+		case "CreateUploadPayload":
+			return plain.Compile(ctx, ec.plainCreateUploadPayload(), selections, together)
+		case "DeactivateSupplyItemPayload":
+			return plain.Compile(ctx, ec.plainDeactivateSupplyItemPayload(), selections, together)
+		case "DeleteReferencePayload":
+			return plain.Compile(ctx, ec.plainDeleteReferencePayload(), selections, together)
+		case "DeleteThreadPayload":
+			return plain.Compile(ctx, ec.plainDeleteThreadPayload(), selections, together)
+		case "EventMetric":
+			return plain.Compile(ctx, ec.plainEventMetric(), selections, together)
+		case "HistogramBucket":
+			return plain.Compile(ctx, ec.plainHistogramBucket(), selections, together)
+		case "Message":
+			return plain.Compile(ctx, ec.plainMessage(), selections, together)
+		case "MessageAddition":
+			return plain.Compile(ctx, ec.plainMessageAddition(), selections, together)
+		case "MessageConnection":
+			return plain.Compile(ctx, ec.plainMessageConnection(), selections, together)
+		case "MessageEdge":
+			return plain.Compile(ctx, ec.plainMessageEdge(), selections, together)
+		case "MetricPoint":
+			return plain.Compile(ctx, ec.plainMetricPoint(), selections, together)
+		case "MetricSlice":
+			return plain.Compile(ctx, ec.plainMetricSlice(), selections, together)
+		case "MetricSummary":
+			return plain.Compile(ctx, ec.plainMetricSummary(), selections, together)
+		case "PageInfo":
+			return plain.Compile(ctx, ec.plainPageInfo(), selections, together)
+		case "PendingUpload":
+			return plain.Compile(ctx, ec.plainPendingUpload(), selections, together)
+		case "Platform":
+			return plain.Compile(ctx, ec.plainPlatform(), selections, together)
+		case "PostMessagePayload":
+			return plain.Compile(ctx, ec.plainPostMessagePayload(), selections, together)
+		case "PreviousMetric":
+			return plain.Compile(ctx, ec.plainPreviousMetric(), selections, together)
+		case "RecordEventsPayload":
+			return plain.Compile(ctx, ec.plainRecordEventsPayload(), selections, together)
+		case "Reference":
+			return plain.Compile(ctx, ec.plainReference(), selections, together)
+		case "ReferenceConnection":
+			return plain.Compile(ctx, ec.plainReferenceConnection(), selections, together)
+		case "ReferenceEdge":
+			return plain.Compile(ctx, ec.plainReferenceEdge(), selections, together)
+		case "RestoreThreadPayload":
+			return plain.Compile(ctx, ec.plainRestoreThreadPayload(), selections, together)
+		case "RetryRunPayload":
+			return plain.Compile(ctx, ec.plainRetryRunPayload(), selections, together)
+		case "RevokeApiKeyPayload":
+			return plain.Compile(ctx, ec.plainRevokeApiKeyPayload(), selections, together)
+		case "Run":
+			return plain.Compile(ctx, ec.plainRun(), selections, together)
+		case "RunConnection":
+			return plain.Compile(ctx, ec.plainRunConnection(), selections, together)
+		case "RunEdge":
+			return plain.Compile(ctx, ec.plainRunEdge(), selections, together)
+		case "RunResult":
+			return plain.Compile(ctx, ec.plainRunResult(), selections, together)
+		case "RunStatusChange":
+			return plain.Compile(ctx, ec.plainRunStatusChange(), selections, together)
+		case "RunTransition":
+			return plain.Compile(ctx, ec.plainRunTransition(), selections, together)
+		case "RunTransitionConnection":
+			return plain.Compile(ctx, ec.plainRunTransitionConnection(), selections, together)
+		case "RunTransitionEdge":
+			return plain.Compile(ctx, ec.plainRunTransitionEdge(), selections, together)
+		case "SearchConnection":
+			return plain.Compile(ctx, ec.plainSearchConnection(), selections, together)
+		case "SearchEdge":
+			return plain.Compile(ctx, ec.plainSearchEdge(), selections, together)
+		case "SearchHit":
+			return plain.Compile(ctx, ec.plainSearchHit(), selections, together)
+		case "SetUserActivePayload":
+			return plain.Compile(ctx, ec.plainSetUserActivePayload(), selections, together)
+		case "SimilarReference":
+			return plain.Compile(ctx, ec.plainSimilarReference(), selections, together)
+		case "SnippetPart":
+			return plain.Compile(ctx, ec.plainSnippetPart(), selections, together)
+		case "StartRunPayload":
+			return plain.Compile(ctx, ec.plainStartRunPayload(), selections, together)
+		case "SupplyItem":
+			return plain.Compile(ctx, ec.plainSupplyItem(), selections, together)
+		case "SupplyItemConnection":
+			return plain.Compile(ctx, ec.plainSupplyItemConnection(), selections, together)
+		case "SupplyItemEdge":
+			return plain.Compile(ctx, ec.plainSupplyItemEdge(), selections, together)
+		case "Thread":
+			return plain.Compile(ctx, ec.plainThread(), selections, together)
+		case "ThreadActivity":
+			return plain.Compile(ctx, ec.plainThreadActivity(), selections, together)
+		case "ThreadActivityConnection":
+			return plain.Compile(ctx, ec.plainThreadActivityConnection(), selections, together)
+		case "ThreadActivityEdge":
+			return plain.Compile(ctx, ec.plainThreadActivityEdge(), selections, together)
+		case "ThreadConnection":
+			return plain.Compile(ctx, ec.plainThreadConnection(), selections, together)
+		case "ThreadEdge":
+			return plain.Compile(ctx, ec.plainThreadEdge(), selections, together)
+		case "ThreadResult":
+			return plain.Compile(ctx, ec.plainThreadResult(), selections, together)
+		case "UpdateProfilePayload":
+			return plain.Compile(ctx, ec.plainUpdateProfilePayload(), selections, together)
+		case "UpdateReferencePayload":
+			return plain.Compile(ctx, ec.plainUpdateReferencePayload(), selections, together)
+		case "UpdateSupplyItemPayload":
+			return plain.Compile(ctx, ec.plainUpdateSupplyItemPayload(), selections, together)
+		case "UpdateThreadPayload":
+			return plain.Compile(ctx, ec.plainUpdateThreadPayload(), selections, together)
+		case "Usage":
+			return plain.Compile(ctx, ec.plainUsage(), selections, together)
+		case "User":
+			return plain.Compile(ctx, ec.plainUser(), selections, together)
+		case "UserConnection":
+			return plain.Compile(ctx, ec.plainUserConnection(), selections, together)
+		case "UserEdge":
+			return plain.Compile(ctx, ec.plainUserEdge(), selections, together)
+		case "UserError":
+			return plain.Compile(ctx, ec.plainUserError(), selections, together)
+		case "Workload":
+			return plain.Compile(ctx, ec.plainWorkload(), selections, together)
+		case "WorkloadConnection":
+			return plain.Compile(ctx, ec.plainWorkloadConnection(), selections, together)
+		case "WorkloadEdge":
+			return plain.Compile(ctx, ec.plainWorkloadEdge(), selections, together)
+		case "WorkloadEvent":
+			return plain.Compile(ctx, ec.plainWorkloadEvent(), selections, together)
+		case "WorkloadEventConnection":
+			return plain.Compile(ctx, ec.plainWorkloadEventConnection(), selections, together)
+		case "WorkloadEventEdge":
+			return plain.Compile(ctx, ec.plainWorkloadEventEdge(), selections, together)
+		default:
+			return nil
+		}
 	}
 }
 
-func plainActiveUsers() plain.Type[*models.ActiveUsers] {
+func (ec *executionContext) plainActiveUsers() plain.Type[*models.ActiveUsers] {
 	return plain.Type[*models.ActiveUsers]{Name: "ActiveUsers", Implements: activeUsersImplementors, Field: func(name string) plain.Field[*models.ActiveUsers] {
 		switch name {
 		case "date":
@@ -201,7 +207,7 @@ func plainActiveUsers() plain.Type[*models.ActiveUsers] {
 	}}
 }
 
-func plainActivityDay() plain.Type[*models.ActivityDay] {
+func (ec *executionContext) plainActivityDay() plain.Type[*models.ActivityDay] {
 	return plain.Type[*models.ActivityDay]{Name: "ActivityDay", Implements: activityDayImplementors, Field: func(name string) plain.Field[*models.ActivityDay] {
 		switch name {
 		case "date":
@@ -226,20 +232,20 @@ func plainActivityDay() plain.Type[*models.ActivityDay] {
 	}}
 }
 
-func plainAdvanceRunPayload() plain.Type[*models.RunPayload] {
+func (ec *executionContext) plainAdvanceRunPayload() plain.Type[*models.RunPayload] {
 	return plain.Type[*models.RunPayload]{Name: "AdvanceRunPayload", Implements: advanceRunPayloadImplementors, Field: func(name string) plain.Field[*models.RunPayload] {
 		switch name {
 		case "run":
-			return plain.Object(plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
+			return plain.Object("AdvanceRunPayload", ec.plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("AdvanceRunPayload", ec.plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainApiKey() plain.Type[*models.APIKey] {
+func (ec *executionContext) plainApiKey() plain.Type[*models.APIKey] {
 	return plain.Type[*models.APIKey]{Name: "ApiKey", Implements: apiKeyImplementors, Field: func(name string) plain.Field[*models.APIKey] {
 		switch name {
 		case "id":
@@ -291,28 +297,36 @@ func plainApiKey() plain.Type[*models.APIKey] {
 				values := obj.Permissions
 				return plain.Values(text, values, scalar.AppendEnum), true
 			})
+		case "user":
+			return plain.Resolved("ApiKey", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.APIKey) (*models.User, error) {
+				return ec.Resolvers.ApiKey().User(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainApiKeyConnection() plain.Type[*models.Connection[*models.APIKey]] {
+func (ec *executionContext) plainApiKeyConnection() plain.Type[*models.Connection[*models.APIKey]] {
 	return plain.Type[*models.Connection[*models.APIKey]]{Name: "ApiKeyConnection", Implements: apiKeyConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.APIKey]] {
 		switch name {
 		case "edges":
-			return plain.List(plainApiKeyEdge(), true, true, func(obj *models.Connection[*models.APIKey]) []*models.Edge[*models.APIKey] { return obj.Edges() })
+			return plain.List("ApiKeyConnection", ec.plainApiKeyEdge(), true, true, func(obj *models.Connection[*models.APIKey]) []*models.Edge[*models.APIKey] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainApiKey(), true, true, func(obj *models.Connection[*models.APIKey]) []*models.APIKey { return obj.Nodes() })
+			return plain.List("ApiKeyConnection", ec.plainApiKey(), true, true, func(obj *models.Connection[*models.APIKey]) []*models.APIKey { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.APIKey]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("ApiKeyConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.APIKey]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("ApiKeyConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.APIKey]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainApiKeyEdge() plain.Type[*models.Edge[*models.APIKey]] {
+func (ec *executionContext) plainApiKeyEdge() plain.Type[*models.Edge[*models.APIKey]] {
 	return plain.Type[*models.Edge[*models.APIKey]]{Name: "ApiKeyEdge", Implements: apiKeyEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.APIKey]] {
 		switch name {
 		case "cursor":
@@ -320,53 +334,53 @@ func plainApiKeyEdge() plain.Type[*models.Edge[*models.APIKey]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainApiKey(), true, func(obj *models.Edge[*models.APIKey]) *models.APIKey { return obj.Node })
+			return plain.Object("ApiKeyEdge", ec.plainApiKey(), true, func(obj *models.Edge[*models.APIKey]) *models.APIKey { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainAppendMessagePayload() plain.Type[*models.AppendMessagePayload] {
+func (ec *executionContext) plainAppendMessagePayload() plain.Type[*models.AppendMessagePayload] {
 	return plain.Type[*models.AppendMessagePayload]{Name: "AppendMessagePayload", Implements: appendMessagePayloadImplementors, Field: func(name string) plain.Field[*models.AppendMessagePayload] {
 		switch name {
 		case "message":
-			return plain.Object(plainMessage(), false, func(obj *models.AppendMessagePayload) *models.Message { return obj.Message })
+			return plain.Object("AppendMessagePayload", ec.plainMessage(), false, func(obj *models.AppendMessagePayload) *models.Message { return obj.Message })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.AppendMessagePayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("AppendMessagePayload", ec.plainUserError(), true, true, func(obj *models.AppendMessagePayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainArchiveThreadPayload() plain.Type[*models.ThreadPayload] {
+func (ec *executionContext) plainArchiveThreadPayload() plain.Type[*models.ThreadPayload] {
 	return plain.Type[*models.ThreadPayload]{Name: "ArchiveThreadPayload", Implements: archiveThreadPayloadImplementors, Field: func(name string) plain.Field[*models.ThreadPayload] {
 		switch name {
 		case "thread":
-			return plain.Object(plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
+			return plain.Object("ArchiveThreadPayload", ec.plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("ArchiveThreadPayload", ec.plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainArchiveThreadsPayload() plain.Type[*models.ArchiveThreadsPayload] {
+func (ec *executionContext) plainArchiveThreadsPayload() plain.Type[*models.ArchiveThreadsPayload] {
 	return plain.Type[*models.ArchiveThreadsPayload]{Name: "ArchiveThreadsPayload", Implements: archiveThreadsPayloadImplementors, Field: func(name string) plain.Field[*models.ArchiveThreadsPayload] {
 		switch name {
 		case "results":
-			return plain.List(plainThreadResult(), true, true, func(obj *models.ArchiveThreadsPayload) []*models.ThreadResult { return obj.Results })
+			return plain.List("ArchiveThreadsPayload", ec.plainThreadResult(), true, true, func(obj *models.ArchiveThreadsPayload) []*models.ThreadResult { return obj.Results })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.ArchiveThreadsPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("ArchiveThreadsPayload", ec.plainUserError(), true, true, func(obj *models.ArchiveThreadsPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainAuditLog() plain.Type[*models.AuditLog] {
+func (ec *executionContext) plainAuditLog() plain.Type[*models.AuditLog] {
 	return plain.Type[*models.AuditLog]{Name: "AuditLog", Implements: auditLogImplementors, Field: func(name string) plain.Field[*models.AuditLog] {
 		switch name {
 		case "id":
@@ -441,28 +455,36 @@ func plainAuditLog() plain.Type[*models.AuditLog] {
 				}
 				return scalar.AppendMarshaler(text, value), true
 			})
+		case "user":
+			return plain.Resolved("AuditLog", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.AuditLog) (*models.User, error) {
+				return ec.Resolvers.AuditLog().User(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainAuditLogConnection() plain.Type[*models.Connection[*models.AuditLog]] {
+func (ec *executionContext) plainAuditLogConnection() plain.Type[*models.Connection[*models.AuditLog]] {
 	return plain.Type[*models.Connection[*models.AuditLog]]{Name: "AuditLogConnection", Implements: auditLogConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.AuditLog]] {
 		switch name {
 		case "edges":
-			return plain.List(plainAuditLogEdge(), true, true, func(obj *models.Connection[*models.AuditLog]) []*models.Edge[*models.AuditLog] { return obj.Edges() })
+			return plain.List("AuditLogConnection", ec.plainAuditLogEdge(), true, true, func(obj *models.Connection[*models.AuditLog]) []*models.Edge[*models.AuditLog] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainAuditLog(), true, true, func(obj *models.Connection[*models.AuditLog]) []*models.AuditLog { return obj.Nodes() })
+			return plain.List("AuditLogConnection", ec.plainAuditLog(), true, true, func(obj *models.Connection[*models.AuditLog]) []*models.AuditLog { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.AuditLog]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("AuditLogConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.AuditLog]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("AuditLogConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.AuditLog]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainAuditLogEdge() plain.Type[*models.Edge[*models.AuditLog]] {
+func (ec *executionContext) plainAuditLogEdge() plain.Type[*models.Edge[*models.AuditLog]] {
 	return plain.Type[*models.Edge[*models.AuditLog]]{Name: "AuditLogEdge", Implements: auditLogEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.AuditLog]] {
 		switch name {
 		case "cursor":
@@ -470,44 +492,44 @@ func plainAuditLogEdge() plain.Type[*models.Edge[*models.AuditLog]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainAuditLog(), true, func(obj *models.Edge[*models.AuditLog]) *models.AuditLog { return obj.Node })
+			return plain.Object("AuditLogEdge", ec.plainAuditLog(), true, func(obj *models.Edge[*models.AuditLog]) *models.AuditLog { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCancelRunPayload() plain.Type[*models.RunPayload] {
+func (ec *executionContext) plainCancelRunPayload() plain.Type[*models.RunPayload] {
 	return plain.Type[*models.RunPayload]{Name: "CancelRunPayload", Implements: cancelRunPayloadImplementors, Field: func(name string) plain.Field[*models.RunPayload] {
 		switch name {
 		case "run":
-			return plain.Object(plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
+			return plain.Object("CancelRunPayload", ec.plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CancelRunPayload", ec.plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCancelRunsPayload() plain.Type[*models.CancelRunsPayload] {
+func (ec *executionContext) plainCancelRunsPayload() plain.Type[*models.CancelRunsPayload] {
 	return plain.Type[*models.CancelRunsPayload]{Name: "CancelRunsPayload", Implements: cancelRunsPayloadImplementors, Field: func(name string) plain.Field[*models.CancelRunsPayload] {
 		switch name {
 		case "results":
-			return plain.List(plainRunResult(), true, true, func(obj *models.CancelRunsPayload) []*models.RunResult { return obj.Results })
+			return plain.List("CancelRunsPayload", ec.plainRunResult(), true, true, func(obj *models.CancelRunsPayload) []*models.RunResult { return obj.Results })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.CancelRunsPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CancelRunsPayload", ec.plainUserError(), true, true, func(obj *models.CancelRunsPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCreateApiKeyPayload() plain.Type[*models.CreateAPIKeyPayload] {
+func (ec *executionContext) plainCreateApiKeyPayload() plain.Type[*models.CreateAPIKeyPayload] {
 	return plain.Type[*models.CreateAPIKeyPayload]{Name: "CreateApiKeyPayload", Implements: createApiKeyPayloadImplementors, Field: func(name string) plain.Field[*models.CreateAPIKeyPayload] {
 		switch name {
 		case "apiKey":
-			return plain.Object(plainApiKey(), false, func(obj *models.CreateAPIKeyPayload) *models.APIKey { return obj.APIKey })
+			return plain.Object("CreateApiKeyPayload", ec.plainApiKey(), false, func(obj *models.CreateAPIKeyPayload) *models.APIKey { return obj.APIKey })
 		case "token":
 			return plain.Leaf(func(text []byte, obj *models.CreateAPIKeyPayload) ([]byte, bool) {
 				value := obj.Token
@@ -517,79 +539,79 @@ func plainCreateApiKeyPayload() plain.Type[*models.CreateAPIKeyPayload] {
 				return scalar.AppendString(text, *value), true
 			})
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.CreateAPIKeyPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CreateApiKeyPayload", ec.plainUserError(), true, true, func(obj *models.CreateAPIKeyPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCreateReferencePayload() plain.Type[*models.CreateReferencePayload] {
+func (ec *executionContext) plainCreateReferencePayload() plain.Type[*models.CreateReferencePayload] {
 	return plain.Type[*models.CreateReferencePayload]{Name: "CreateReferencePayload", Implements: createReferencePayloadImplementors, Field: func(name string) plain.Field[*models.CreateReferencePayload] {
 		switch name {
 		case "reference":
-			return plain.Object(plainReference(), false, func(obj *models.CreateReferencePayload) *models.Reference { return obj.Reference })
+			return plain.Object("CreateReferencePayload", ec.plainReference(), false, func(obj *models.CreateReferencePayload) *models.Reference { return obj.Reference })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.CreateReferencePayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CreateReferencePayload", ec.plainUserError(), true, true, func(obj *models.CreateReferencePayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCreateSupplyItemPayload() plain.Type[*models.SupplyItemPayload] {
+func (ec *executionContext) plainCreateSupplyItemPayload() plain.Type[*models.SupplyItemPayload] {
 	return plain.Type[*models.SupplyItemPayload]{Name: "CreateSupplyItemPayload", Implements: createSupplyItemPayloadImplementors, Field: func(name string) plain.Field[*models.SupplyItemPayload] {
 		switch name {
 		case "supplyItem":
-			return plain.Object(plainSupplyItem(), false, func(obj *models.SupplyItemPayload) *models.SupplyItem { return obj.SupplyItem })
+			return plain.Object("CreateSupplyItemPayload", ec.plainSupplyItem(), false, func(obj *models.SupplyItemPayload) *models.SupplyItem { return obj.SupplyItem })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.SupplyItemPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CreateSupplyItemPayload", ec.plainUserError(), true, true, func(obj *models.SupplyItemPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCreateThreadPayload() plain.Type[*models.ThreadPayload] {
+func (ec *executionContext) plainCreateThreadPayload() plain.Type[*models.ThreadPayload] {
 	return plain.Type[*models.ThreadPayload]{Name: "CreateThreadPayload", Implements: createThreadPayloadImplementors, Field: func(name string) plain.Field[*models.ThreadPayload] {
 		switch name {
 		case "thread":
-			return plain.Object(plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
+			return plain.Object("CreateThreadPayload", ec.plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CreateThreadPayload", ec.plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainCreateUploadPayload() plain.Type[*models.CreateUploadPayload] {
+func (ec *executionContext) plainCreateUploadPayload() plain.Type[*models.CreateUploadPayload] {
 	return plain.Type[*models.CreateUploadPayload]{Name: "CreateUploadPayload", Implements: createUploadPayloadImplementors, Field: func(name string) plain.Field[*models.CreateUploadPayload] {
 		switch name {
 		case "upload":
-			return plain.Object(plainPendingUpload(), false, func(obj *models.CreateUploadPayload) *models.PendingUpload { return obj.Upload })
+			return plain.Object("CreateUploadPayload", ec.plainPendingUpload(), false, func(obj *models.CreateUploadPayload) *models.PendingUpload { return obj.Upload })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.CreateUploadPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("CreateUploadPayload", ec.plainUserError(), true, true, func(obj *models.CreateUploadPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainDeactivateSupplyItemPayload() plain.Type[*models.SupplyItemPayload] {
+func (ec *executionContext) plainDeactivateSupplyItemPayload() plain.Type[*models.SupplyItemPayload] {
 	return plain.Type[*models.SupplyItemPayload]{Name: "DeactivateSupplyItemPayload", Implements: deactivateSupplyItemPayloadImplementors, Field: func(name string) plain.Field[*models.SupplyItemPayload] {
 		switch name {
 		case "supplyItem":
-			return plain.Object(plainSupplyItem(), false, func(obj *models.SupplyItemPayload) *models.SupplyItem { return obj.SupplyItem })
+			return plain.Object("DeactivateSupplyItemPayload", ec.plainSupplyItem(), false, func(obj *models.SupplyItemPayload) *models.SupplyItem { return obj.SupplyItem })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.SupplyItemPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("DeactivateSupplyItemPayload", ec.plainUserError(), true, true, func(obj *models.SupplyItemPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainDeleteReferencePayload() plain.Type[*models.DeleteReferencePayload] {
+func (ec *executionContext) plainDeleteReferencePayload() plain.Type[*models.DeleteReferencePayload] {
 	return plain.Type[*models.DeleteReferencePayload]{Name: "DeleteReferencePayload", Implements: deleteReferencePayloadImplementors, Field: func(name string) plain.Field[*models.DeleteReferencePayload] {
 		switch name {
 		case "deletedId":
@@ -601,14 +623,14 @@ func plainDeleteReferencePayload() plain.Type[*models.DeleteReferencePayload] {
 				return scalar.AppendID(text, *value), true
 			})
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.DeleteReferencePayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("DeleteReferencePayload", ec.plainUserError(), true, true, func(obj *models.DeleteReferencePayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainDeleteThreadPayload() plain.Type[*models.DeleteThreadPayload] {
+func (ec *executionContext) plainDeleteThreadPayload() plain.Type[*models.DeleteThreadPayload] {
 	return plain.Type[*models.DeleteThreadPayload]{Name: "DeleteThreadPayload", Implements: deleteThreadPayloadImplementors, Field: func(name string) plain.Field[*models.DeleteThreadPayload] {
 		switch name {
 		case "deletedId":
@@ -620,16 +642,16 @@ func plainDeleteThreadPayload() plain.Type[*models.DeleteThreadPayload] {
 				return scalar.AppendID(text, *value), true
 			})
 		case "thread":
-			return plain.Object(plainThread(), false, func(obj *models.DeleteThreadPayload) *models.Thread { return obj.Thread })
+			return plain.Object("DeleteThreadPayload", ec.plainThread(), false, func(obj *models.DeleteThreadPayload) *models.Thread { return obj.Thread })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.DeleteThreadPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("DeleteThreadPayload", ec.plainUserError(), true, true, func(obj *models.DeleteThreadPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainEventMetric() plain.Type[*models.EventMetric] {
+func (ec *executionContext) plainEventMetric() plain.Type[*models.EventMetric] {
 	return plain.Type[*models.EventMetric]{Name: "EventMetric", Implements: eventMetricImplementors, Field: func(name string) plain.Field[*models.EventMetric] {
 		switch name {
 		case "name":
@@ -646,7 +668,7 @@ func plainEventMetric() plain.Type[*models.EventMetric] {
 	}}
 }
 
-func plainHistogramBucket() plain.Type[*models.HistogramBucket] {
+func (ec *executionContext) plainHistogramBucket() plain.Type[*models.HistogramBucket] {
 	return plain.Type[*models.HistogramBucket]{Name: "HistogramBucket", Implements: histogramBucketImplementors, Field: func(name string) plain.Field[*models.HistogramBucket] {
 		switch name {
 		case "unit":
@@ -663,7 +685,7 @@ func plainHistogramBucket() plain.Type[*models.HistogramBucket] {
 	}}
 }
 
-func plainMessage() plain.Type[*models.Message] {
+func (ec *executionContext) plainMessage() plain.Type[*models.Message] {
 	return plain.Type[*models.Message]{Name: "Message", Implements: messageImplementors, Field: func(name string) plain.Field[*models.Message] {
 		switch name {
 		case "id":
@@ -710,15 +732,23 @@ func plainMessage() plain.Type[*models.Message] {
 				}
 				return scalar.AppendMarshaler(text, value), true
 			})
+		case "thread":
+			return plain.Resolved("Message", ec.plainThread(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Message) (*models.Thread, error) {
+				return ec.Resolvers.Message().Thread(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainMessageAddition() plain.Type[*models.MessageEvent] {
+func (ec *executionContext) plainMessageAddition() plain.Type[*models.MessageEvent] {
 	return plain.Type[*models.MessageEvent]{Name: "MessageAddition", Implements: messageAdditionImplementors, Field: func(name string) plain.Field[*models.MessageEvent] {
 		switch name {
+		case "message":
+			return plain.Resolved("MessageAddition", ec.plainMessage(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.MessageEvent) (*models.Message, error) {
+				return ec.Resolvers.MessageAddition().Message(ctx, obj)
+			})
 		case "snapshot":
 			return plain.Leaf(func(text []byte, obj *models.MessageEvent) ([]byte, bool) {
 				return scalar.AppendBoolean(text, obj.Snapshot()), true
@@ -733,22 +763,26 @@ func plainMessageAddition() plain.Type[*models.MessageEvent] {
 	}}
 }
 
-func plainMessageConnection() plain.Type[*models.Connection[*models.Message]] {
+func (ec *executionContext) plainMessageConnection() plain.Type[*models.Connection[*models.Message]] {
 	return plain.Type[*models.Connection[*models.Message]]{Name: "MessageConnection", Implements: messageConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.Message]] {
 		switch name {
 		case "edges":
-			return plain.List(plainMessageEdge(), true, true, func(obj *models.Connection[*models.Message]) []*models.Edge[*models.Message] { return obj.Edges() })
+			return plain.List("MessageConnection", ec.plainMessageEdge(), true, true, func(obj *models.Connection[*models.Message]) []*models.Edge[*models.Message] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainMessage(), true, true, func(obj *models.Connection[*models.Message]) []*models.Message { return obj.Nodes() })
+			return plain.List("MessageConnection", ec.plainMessage(), true, true, func(obj *models.Connection[*models.Message]) []*models.Message { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.Message]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("MessageConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.Message]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("MessageConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.Message]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainMessageEdge() plain.Type[*models.Edge[*models.Message]] {
+func (ec *executionContext) plainMessageEdge() plain.Type[*models.Edge[*models.Message]] {
 	return plain.Type[*models.Edge[*models.Message]]{Name: "MessageEdge", Implements: messageEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.Message]] {
 		switch name {
 		case "cursor":
@@ -756,14 +790,14 @@ func plainMessageEdge() plain.Type[*models.Edge[*models.Message]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainMessage(), true, func(obj *models.Edge[*models.Message]) *models.Message { return obj.Node })
+			return plain.Object("MessageEdge", ec.plainMessage(), true, func(obj *models.Edge[*models.Message]) *models.Message { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainMetricPoint() plain.Type[*models.MetricPoint] {
+func (ec *executionContext) plainMetricPoint() plain.Type[*models.MetricPoint] {
 	return plain.Type[*models.MetricPoint]{Name: "MetricPoint", Implements: metricPointImplementors, Field: func(name string) plain.Field[*models.MetricPoint] {
 		switch name {
 		case "from":
@@ -788,7 +822,7 @@ func plainMetricPoint() plain.Type[*models.MetricPoint] {
 	}}
 }
 
-func plainMetricSlice() plain.Type[*models.MetricSlice] {
+func (ec *executionContext) plainMetricSlice() plain.Type[*models.MetricSlice] {
 	return plain.Type[*models.MetricSlice]{Name: "MetricSlice", Implements: metricSliceImplementors, Field: func(name string) plain.Field[*models.MetricSlice] {
 		switch name {
 		case "label":
@@ -813,7 +847,7 @@ func plainMetricSlice() plain.Type[*models.MetricSlice] {
 	}}
 }
 
-func plainMetricSummary() plain.Type[*models.MetricSummary] {
+func (ec *executionContext) plainMetricSummary() plain.Type[*models.MetricSummary] {
 	return plain.Type[*models.MetricSummary]{Name: "MetricSummary", Implements: metricSummaryImplementors, Field: func(name string) plain.Field[*models.MetricSummary] {
 		switch name {
 		case "metric":
@@ -829,14 +863,14 @@ func plainMetricSummary() plain.Type[*models.MetricSummary] {
 				return scalar.AppendBigInt(text, obj.Count), true
 			})
 		case "previous":
-			return plain.Object(plainPreviousMetric(), false, func(obj *models.MetricSummary) *models.PreviousMetric { return obj.Previous })
+			return plain.Object("MetricSummary", ec.plainPreviousMetric(), false, func(obj *models.MetricSummary) *models.PreviousMetric { return obj.Previous })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainPageInfo() plain.Type[*models.PageInfo] {
+func (ec *executionContext) plainPageInfo() plain.Type[*models.PageInfo] {
 	return plain.Type[*models.PageInfo]{Name: "PageInfo", Implements: pageInfoImplementors, Field: func(name string) plain.Field[*models.PageInfo] {
 		switch name {
 		case "hasNextPage":
@@ -869,7 +903,7 @@ func plainPageInfo() plain.Type[*models.PageInfo] {
 	}}
 }
 
-func plainPendingUpload() plain.Type[*models.PendingUpload] {
+func (ec *executionContext) plainPendingUpload() plain.Type[*models.PendingUpload] {
 	return plain.Type[*models.PendingUpload]{Name: "PendingUpload", Implements: pendingUploadImplementors, Field: func(name string) plain.Field[*models.PendingUpload] {
 		switch name {
 		case "url":
@@ -894,7 +928,7 @@ func plainPendingUpload() plain.Type[*models.PendingUpload] {
 	}}
 }
 
-func plainPlatform() plain.Type[*models.Platform] {
+func (ec *executionContext) plainPlatform() plain.Type[*models.Platform] {
 	return plain.Type[*models.Platform]{Name: "Platform", Implements: platformImplementors, Field: func(name string) plain.Field[*models.Platform] {
 		switch name {
 		default:
@@ -903,22 +937,22 @@ func plainPlatform() plain.Type[*models.Platform] {
 	}}
 }
 
-func plainPostMessagePayload() plain.Type[*models.PostMessagePayload] {
+func (ec *executionContext) plainPostMessagePayload() plain.Type[*models.PostMessagePayload] {
 	return plain.Type[*models.PostMessagePayload]{Name: "PostMessagePayload", Implements: postMessagePayloadImplementors, Field: func(name string) plain.Field[*models.PostMessagePayload] {
 		switch name {
 		case "message":
-			return plain.Object(plainMessage(), false, func(obj *models.PostMessagePayload) *models.Message { return obj.Message })
+			return plain.Object("PostMessagePayload", ec.plainMessage(), false, func(obj *models.PostMessagePayload) *models.Message { return obj.Message })
 		case "run":
-			return plain.Object(plainRun(), false, func(obj *models.PostMessagePayload) *models.Run { return obj.Run })
+			return plain.Object("PostMessagePayload", ec.plainRun(), false, func(obj *models.PostMessagePayload) *models.Run { return obj.Run })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.PostMessagePayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("PostMessagePayload", ec.plainUserError(), true, true, func(obj *models.PostMessagePayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainPreviousMetric() plain.Type[*models.PreviousMetric] {
+func (ec *executionContext) plainPreviousMetric() plain.Type[*models.PreviousMetric] {
 	return plain.Type[*models.PreviousMetric]{Name: "PreviousMetric", Implements: previousMetricImplementors, Field: func(name string) plain.Field[*models.PreviousMetric] {
 		switch name {
 		case "from":
@@ -939,7 +973,7 @@ func plainPreviousMetric() plain.Type[*models.PreviousMetric] {
 	}}
 }
 
-func plainRecordEventsPayload() plain.Type[*models.RecordEventsPayload] {
+func (ec *executionContext) plainRecordEventsPayload() plain.Type[*models.RecordEventsPayload] {
 	return plain.Type[*models.RecordEventsPayload]{Name: "RecordEventsPayload", Implements: recordEventsPayloadImplementors, Field: func(name string) plain.Field[*models.RecordEventsPayload] {
 		switch name {
 		case "accepted":
@@ -947,14 +981,14 @@ func plainRecordEventsPayload() plain.Type[*models.RecordEventsPayload] {
 				return scalar.AppendInt(text, obj.Accepted), true
 			})
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RecordEventsPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("RecordEventsPayload", ec.plainUserError(), true, true, func(obj *models.RecordEventsPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainReference() plain.Type[*models.Reference] {
+func (ec *executionContext) plainReference() plain.Type[*models.Reference] {
 	return plain.Type[*models.Reference]{Name: "Reference", Implements: referenceImplementors, Field: func(name string) plain.Field[*models.Reference] {
 		switch name {
 		case "id":
@@ -1065,28 +1099,36 @@ func plainReference() plain.Type[*models.Reference] {
 			return plain.Leaf(func(text []byte, obj *models.Reference) ([]byte, bool) {
 				return scalar.AppendInt(text, obj.Version), true
 			})
+		case "user":
+			return plain.Resolved("Reference", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Reference) (*models.User, error) {
+				return ec.Resolvers.Reference().User(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainReferenceConnection() plain.Type[*models.Connection[*models.Reference]] {
+func (ec *executionContext) plainReferenceConnection() plain.Type[*models.Connection[*models.Reference]] {
 	return plain.Type[*models.Connection[*models.Reference]]{Name: "ReferenceConnection", Implements: referenceConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.Reference]] {
 		switch name {
 		case "edges":
-			return plain.List(plainReferenceEdge(), true, true, func(obj *models.Connection[*models.Reference]) []*models.Edge[*models.Reference] { return obj.Edges() })
+			return plain.List("ReferenceConnection", ec.plainReferenceEdge(), true, true, func(obj *models.Connection[*models.Reference]) []*models.Edge[*models.Reference] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainReference(), true, true, func(obj *models.Connection[*models.Reference]) []*models.Reference { return obj.Nodes() })
+			return plain.List("ReferenceConnection", ec.plainReference(), true, true, func(obj *models.Connection[*models.Reference]) []*models.Reference { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.Reference]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("ReferenceConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.Reference]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("ReferenceConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.Reference]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainReferenceEdge() plain.Type[*models.Edge[*models.Reference]] {
+func (ec *executionContext) plainReferenceEdge() plain.Type[*models.Edge[*models.Reference]] {
 	return plain.Type[*models.Edge[*models.Reference]]{Name: "ReferenceEdge", Implements: referenceEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.Reference]] {
 		switch name {
 		case "cursor":
@@ -1094,53 +1136,53 @@ func plainReferenceEdge() plain.Type[*models.Edge[*models.Reference]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainReference(), true, func(obj *models.Edge[*models.Reference]) *models.Reference { return obj.Node })
+			return plain.Object("ReferenceEdge", ec.plainReference(), true, func(obj *models.Edge[*models.Reference]) *models.Reference { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRestoreThreadPayload() plain.Type[*models.ThreadPayload] {
+func (ec *executionContext) plainRestoreThreadPayload() plain.Type[*models.ThreadPayload] {
 	return plain.Type[*models.ThreadPayload]{Name: "RestoreThreadPayload", Implements: restoreThreadPayloadImplementors, Field: func(name string) plain.Field[*models.ThreadPayload] {
 		switch name {
 		case "thread":
-			return plain.Object(plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
+			return plain.Object("RestoreThreadPayload", ec.plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("RestoreThreadPayload", ec.plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRetryRunPayload() plain.Type[*models.RunPayload] {
+func (ec *executionContext) plainRetryRunPayload() plain.Type[*models.RunPayload] {
 	return plain.Type[*models.RunPayload]{Name: "RetryRunPayload", Implements: retryRunPayloadImplementors, Field: func(name string) plain.Field[*models.RunPayload] {
 		switch name {
 		case "run":
-			return plain.Object(plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
+			return plain.Object("RetryRunPayload", ec.plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("RetryRunPayload", ec.plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRevokeApiKeyPayload() plain.Type[*models.RevokeAPIKeyPayload] {
+func (ec *executionContext) plainRevokeApiKeyPayload() plain.Type[*models.RevokeAPIKeyPayload] {
 	return plain.Type[*models.RevokeAPIKeyPayload]{Name: "RevokeApiKeyPayload", Implements: revokeApiKeyPayloadImplementors, Field: func(name string) plain.Field[*models.RevokeAPIKeyPayload] {
 		switch name {
 		case "apiKey":
-			return plain.Object(plainApiKey(), false, func(obj *models.RevokeAPIKeyPayload) *models.APIKey { return obj.APIKey })
+			return plain.Object("RevokeApiKeyPayload", ec.plainApiKey(), false, func(obj *models.RevokeAPIKeyPayload) *models.APIKey { return obj.APIKey })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RevokeAPIKeyPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("RevokeApiKeyPayload", ec.plainUserError(), true, true, func(obj *models.RevokeAPIKeyPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRun() plain.Type[*models.Run] {
+func (ec *executionContext) plainRun() plain.Type[*models.Run] {
 	return plain.Type[*models.Run]{Name: "Run", Implements: runImplementors, Field: func(name string) plain.Field[*models.Run] {
 		switch name {
 		case "id":
@@ -1219,28 +1261,44 @@ func plainRun() plain.Type[*models.Run] {
 			return plain.Leaf(func(text []byte, obj *models.Run) ([]byte, bool) {
 				return scalar.AppendInt(text, obj.Version), true
 			})
+		case "user":
+			return plain.Resolved("Run", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Run) (*models.User, error) {
+				return ec.Resolvers.Run().User(ctx, obj)
+			})
+		case "thread":
+			return plain.Resolved("Run", ec.plainThread(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Run) (*models.Thread, error) {
+				return ec.Resolvers.Run().Thread(ctx, obj)
+			})
+		case "timeline":
+			return plain.Resolved("Run", ec.plainRunTransitionConnection(), false, ec.field_Run_timeline_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Run) (*models.Connection[*models.RunTransition], error) {
+				return ec.Resolvers.Run().Timeline(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRunConnection() plain.Type[*models.Connection[*models.Run]] {
+func (ec *executionContext) plainRunConnection() plain.Type[*models.Connection[*models.Run]] {
 	return plain.Type[*models.Connection[*models.Run]]{Name: "RunConnection", Implements: runConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.Run]] {
 		switch name {
 		case "edges":
-			return plain.List(plainRunEdge(), true, true, func(obj *models.Connection[*models.Run]) []*models.Edge[*models.Run] { return obj.Edges() })
+			return plain.List("RunConnection", ec.plainRunEdge(), true, true, func(obj *models.Connection[*models.Run]) []*models.Edge[*models.Run] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainRun(), true, true, func(obj *models.Connection[*models.Run]) []*models.Run { return obj.Nodes() })
+			return plain.List("RunConnection", ec.plainRun(), true, true, func(obj *models.Connection[*models.Run]) []*models.Run { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.Run]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("RunConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.Run]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("RunConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.Run]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRunEdge() plain.Type[*models.Edge[*models.Run]] {
+func (ec *executionContext) plainRunEdge() plain.Type[*models.Edge[*models.Run]] {
 	return plain.Type[*models.Edge[*models.Run]]{Name: "RunEdge", Implements: runEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.Run]] {
 		switch name {
 		case "cursor":
@@ -1248,14 +1306,14 @@ func plainRunEdge() plain.Type[*models.Edge[*models.Run]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainRun(), true, func(obj *models.Edge[*models.Run]) *models.Run { return obj.Node })
+			return plain.Object("RunEdge", ec.plainRun(), true, func(obj *models.Edge[*models.Run]) *models.Run { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRunResult() plain.Type[*models.RunResult] {
+func (ec *executionContext) plainRunResult() plain.Type[*models.RunResult] {
 	return plain.Type[*models.RunResult]{Name: "RunResult", Implements: runResultImplementors, Field: func(name string) plain.Field[*models.RunResult] {
 		switch name {
 		case "id":
@@ -1263,18 +1321,22 @@ func plainRunResult() plain.Type[*models.RunResult] {
 				return scalar.AppendID(text, obj.ID), true
 			})
 		case "run":
-			return plain.Object(plainRun(), false, func(obj *models.RunResult) *models.Run { return obj.Run })
+			return plain.Object("RunResult", ec.plainRun(), false, func(obj *models.RunResult) *models.Run { return obj.Run })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RunResult) []*models.UserError { return obj.UserErrors })
+			return plain.List("RunResult", ec.plainUserError(), true, true, func(obj *models.RunResult) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRunStatusChange() plain.Type[*models.RunEvent] {
+func (ec *executionContext) plainRunStatusChange() plain.Type[*models.RunEvent] {
 	return plain.Type[*models.RunEvent]{Name: "RunStatusChange", Implements: runStatusChangeImplementors, Field: func(name string) plain.Field[*models.RunEvent] {
 		switch name {
+		case "run":
+			return plain.Resolved("RunStatusChange", ec.plainRun(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.RunEvent) (*models.Run, error) {
+				return ec.Resolvers.RunStatusChange().Run(ctx, obj)
+			})
 		case "previousStatus":
 			return plain.Leaf(func(text []byte, obj *models.RunEvent) ([]byte, bool) {
 				value := obj.PreviousStatus()
@@ -1309,9 +1371,13 @@ func plainRunStatusChange() plain.Type[*models.RunEvent] {
 	}}
 }
 
-func plainRunTransition() plain.Type[*models.RunTransition] {
+func (ec *executionContext) plainRunTransition() plain.Type[*models.RunTransition] {
 	return plain.Type[*models.RunTransition]{Name: "RunTransition", Implements: runTransitionImplementors, Field: func(name string) plain.Field[*models.RunTransition] {
 		switch name {
+		case "run":
+			return plain.Resolved("RunTransition", ec.plainRun(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.RunTransition) (*models.Run, error) {
+				return ec.Resolvers.RunTransition().Run(ctx, obj)
+			})
 		case "previousStatus":
 			return plain.Leaf(func(text []byte, obj *models.RunTransition) ([]byte, bool) {
 				value := obj.PreviousStatus()
@@ -1338,24 +1404,28 @@ func plainRunTransition() plain.Type[*models.RunTransition] {
 	}}
 }
 
-func plainRunTransitionConnection() plain.Type[*models.Connection[*models.RunTransition]] {
+func (ec *executionContext) plainRunTransitionConnection() plain.Type[*models.Connection[*models.RunTransition]] {
 	return plain.Type[*models.Connection[*models.RunTransition]]{Name: "RunTransitionConnection", Implements: runTransitionConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.RunTransition]] {
 		switch name {
 		case "edges":
-			return plain.List(plainRunTransitionEdge(), true, true, func(obj *models.Connection[*models.RunTransition]) []*models.Edge[*models.RunTransition] {
+			return plain.List("RunTransitionConnection", ec.plainRunTransitionEdge(), true, true, func(obj *models.Connection[*models.RunTransition]) []*models.Edge[*models.RunTransition] {
 				return obj.Edges()
 			})
 		case "nodes":
-			return plain.List(plainRunTransition(), true, true, func(obj *models.Connection[*models.RunTransition]) []*models.RunTransition { return obj.Nodes() })
+			return plain.List("RunTransitionConnection", ec.plainRunTransition(), true, true, func(obj *models.Connection[*models.RunTransition]) []*models.RunTransition { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.RunTransition]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("RunTransitionConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.RunTransition]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("RunTransitionConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.RunTransition]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainRunTransitionEdge() plain.Type[*models.Edge[*models.RunTransition]] {
+func (ec *executionContext) plainRunTransitionEdge() plain.Type[*models.Edge[*models.RunTransition]] {
 	return plain.Type[*models.Edge[*models.RunTransition]]{Name: "RunTransitionEdge", Implements: runTransitionEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.RunTransition]] {
 		switch name {
 		case "cursor":
@@ -1363,29 +1433,29 @@ func plainRunTransitionEdge() plain.Type[*models.Edge[*models.RunTransition]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainRunTransition(), true, func(obj *models.Edge[*models.RunTransition]) *models.RunTransition { return obj.Node })
+			return plain.Object("RunTransitionEdge", ec.plainRunTransition(), true, func(obj *models.Edge[*models.RunTransition]) *models.RunTransition { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSearchConnection() plain.Type[*models.Connection[*models.SearchHit]] {
+func (ec *executionContext) plainSearchConnection() plain.Type[*models.Connection[*models.SearchHit]] {
 	return plain.Type[*models.Connection[*models.SearchHit]]{Name: "SearchConnection", Implements: searchConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.SearchHit]] {
 		switch name {
 		case "edges":
-			return plain.List(plainSearchEdge(), true, true, func(obj *models.Connection[*models.SearchHit]) []*models.Edge[*models.SearchHit] { return obj.Edges() })
+			return plain.List("SearchConnection", ec.plainSearchEdge(), true, true, func(obj *models.Connection[*models.SearchHit]) []*models.Edge[*models.SearchHit] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainSearchHit(), true, true, func(obj *models.Connection[*models.SearchHit]) []*models.SearchHit { return obj.Nodes() })
+			return plain.List("SearchConnection", ec.plainSearchHit(), true, true, func(obj *models.Connection[*models.SearchHit]) []*models.SearchHit { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.SearchHit]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("SearchConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.SearchHit]) *models.PageInfo { return obj.PageInfo() })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSearchEdge() plain.Type[*models.Edge[*models.SearchHit]] {
+func (ec *executionContext) plainSearchEdge() plain.Type[*models.Edge[*models.SearchHit]] {
 	return plain.Type[*models.Edge[*models.SearchHit]]{Name: "SearchEdge", Implements: searchEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.SearchHit]] {
 		switch name {
 		case "cursor":
@@ -1393,14 +1463,14 @@ func plainSearchEdge() plain.Type[*models.Edge[*models.SearchHit]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainSearchHit(), true, func(obj *models.Edge[*models.SearchHit]) *models.SearchHit { return obj.Node })
+			return plain.Object("SearchEdge", ec.plainSearchHit(), true, func(obj *models.Edge[*models.SearchHit]) *models.SearchHit { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSearchHit() plain.Type[*models.SearchHit] {
+func (ec *executionContext) plainSearchHit() plain.Type[*models.SearchHit] {
 	return plain.Type[*models.SearchHit]{Name: "SearchHit", Implements: searchHitImplementors, Field: func(name string) plain.Field[*models.SearchHit] {
 		switch name {
 		case "type":
@@ -1408,36 +1478,52 @@ func plainSearchHit() plain.Type[*models.SearchHit] {
 				return scalar.AppendEnum(text, obj.Type), true
 			})
 		case "snippet":
-			return plain.List(plainSnippetPart(), true, true, func(obj *models.SearchHit) []*models.SnippetPart { return obj.Snippet() })
+			return plain.List("SearchHit", ec.plainSnippetPart(), true, true, func(obj *models.SearchHit) []*models.SnippetPart { return obj.Snippet() })
+		case "thread":
+			return plain.Resolved("SearchHit", ec.plainThread(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SearchHit) (*models.Thread, error) {
+				return ec.Resolvers.SearchHit().Thread(ctx, obj)
+			})
+		case "message":
+			return plain.Resolved("SearchHit", ec.plainMessage(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SearchHit) (*models.Message, error) {
+				return ec.Resolvers.SearchHit().Message(ctx, obj)
+			})
+		case "reference":
+			return plain.Resolved("SearchHit", ec.plainReference(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SearchHit) (*models.Reference, error) {
+				return ec.Resolvers.SearchHit().Reference(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSetUserActivePayload() plain.Type[*models.UserPayload] {
+func (ec *executionContext) plainSetUserActivePayload() plain.Type[*models.UserPayload] {
 	return plain.Type[*models.UserPayload]{Name: "SetUserActivePayload", Implements: setUserActivePayloadImplementors, Field: func(name string) plain.Field[*models.UserPayload] {
 		switch name {
 		case "user":
-			return plain.Object(plainUser(), false, func(obj *models.UserPayload) *models.User { return obj.User })
+			return plain.Object("SetUserActivePayload", ec.plainUser(), false, func(obj *models.UserPayload) *models.User { return obj.User })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.UserPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("SetUserActivePayload", ec.plainUserError(), true, true, func(obj *models.UserPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSimilarReference() plain.Type[*models.SimilarReference] {
+func (ec *executionContext) plainSimilarReference() plain.Type[*models.SimilarReference] {
 	return plain.Type[*models.SimilarReference]{Name: "SimilarReference", Implements: similarReferenceImplementors, Field: func(name string) plain.Field[*models.SimilarReference] {
 		switch name {
+		case "reference":
+			return plain.Resolved("SimilarReference", ec.plainReference(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SimilarReference) (*models.Reference, error) {
+				return ec.Resolvers.SimilarReference().Reference(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSnippetPart() plain.Type[*models.SnippetPart] {
+func (ec *executionContext) plainSnippetPart() plain.Type[*models.SnippetPart] {
 	return plain.Type[*models.SnippetPart]{Name: "SnippetPart", Implements: snippetPartImplementors, Field: func(name string) plain.Field[*models.SnippetPart] {
 		switch name {
 		case "text":
@@ -1454,20 +1540,20 @@ func plainSnippetPart() plain.Type[*models.SnippetPart] {
 	}}
 }
 
-func plainStartRunPayload() plain.Type[*models.RunPayload] {
+func (ec *executionContext) plainStartRunPayload() plain.Type[*models.RunPayload] {
 	return plain.Type[*models.RunPayload]{Name: "StartRunPayload", Implements: startRunPayloadImplementors, Field: func(name string) plain.Field[*models.RunPayload] {
 		switch name {
 		case "run":
-			return plain.Object(plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
+			return plain.Object("StartRunPayload", ec.plainRun(), false, func(obj *models.RunPayload) *models.Run { return obj.Run })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("StartRunPayload", ec.plainUserError(), true, true, func(obj *models.RunPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSupplyItem() plain.Type[*models.SupplyItem] {
+func (ec *executionContext) plainSupplyItem() plain.Type[*models.SupplyItem] {
 	return plain.Type[*models.SupplyItem]{Name: "SupplyItem", Implements: supplyItemImplementors, Field: func(name string) plain.Field[*models.SupplyItem] {
 		switch name {
 		case "id":
@@ -1554,30 +1640,38 @@ func plainSupplyItem() plain.Type[*models.SupplyItem] {
 			return plain.Leaf(func(text []byte, obj *models.SupplyItem) ([]byte, bool) {
 				return scalar.AppendInt(text, obj.Version), true
 			})
+		case "user":
+			return plain.Resolved("SupplyItem", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SupplyItem) (*models.User, error) {
+				return ec.Resolvers.SupplyItem().User(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSupplyItemConnection() plain.Type[*models.Connection[*models.SupplyItem]] {
+func (ec *executionContext) plainSupplyItemConnection() plain.Type[*models.Connection[*models.SupplyItem]] {
 	return plain.Type[*models.Connection[*models.SupplyItem]]{Name: "SupplyItemConnection", Implements: supplyItemConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.SupplyItem]] {
 		switch name {
 		case "edges":
-			return plain.List(plainSupplyItemEdge(), true, true, func(obj *models.Connection[*models.SupplyItem]) []*models.Edge[*models.SupplyItem] {
+			return plain.List("SupplyItemConnection", ec.plainSupplyItemEdge(), true, true, func(obj *models.Connection[*models.SupplyItem]) []*models.Edge[*models.SupplyItem] {
 				return obj.Edges()
 			})
 		case "nodes":
-			return plain.List(plainSupplyItem(), true, true, func(obj *models.Connection[*models.SupplyItem]) []*models.SupplyItem { return obj.Nodes() })
+			return plain.List("SupplyItemConnection", ec.plainSupplyItem(), true, true, func(obj *models.Connection[*models.SupplyItem]) []*models.SupplyItem { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.SupplyItem]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("SupplyItemConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.SupplyItem]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("SupplyItemConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.SupplyItem]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainSupplyItemEdge() plain.Type[*models.Edge[*models.SupplyItem]] {
+func (ec *executionContext) plainSupplyItemEdge() plain.Type[*models.Edge[*models.SupplyItem]] {
 	return plain.Type[*models.Edge[*models.SupplyItem]]{Name: "SupplyItemEdge", Implements: supplyItemEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.SupplyItem]] {
 		switch name {
 		case "cursor":
@@ -1585,14 +1679,14 @@ func plainSupplyItemEdge() plain.Type[*models.Edge[*models.SupplyItem]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainSupplyItem(), true, func(obj *models.Edge[*models.SupplyItem]) *models.SupplyItem { return obj.Node })
+			return plain.Object("SupplyItemEdge", ec.plainSupplyItem(), true, func(obj *models.Edge[*models.SupplyItem]) *models.SupplyItem { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThread() plain.Type[*models.Thread] {
+func (ec *executionContext) plainThread() plain.Type[*models.Thread] {
 	return plain.Type[*models.Thread]{Name: "Thread", Implements: threadImplementors, Field: func(name string) plain.Field[*models.Thread] {
 		switch name {
 		case "id":
@@ -1635,43 +1729,71 @@ func plainThread() plain.Type[*models.Thread] {
 			return plain.Leaf(func(text []byte, obj *models.Thread) ([]byte, bool) {
 				return scalar.AppendInt(text, obj.Version), true
 			})
+		case "user":
+			return plain.Resolved("Thread", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.User, error) {
+				return ec.Resolvers.Thread().User(ctx, obj)
+			})
+		case "messages":
+			return plain.Resolved("Thread", ec.plainMessageConnection(), false, ec.field_Thread_messages_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.Connection[*models.Message], error) {
+				return ec.Resolvers.Thread().Messages(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.MessageFilter), fc.Args["orderBy"].(models.MessageOrder))
+			})
+		case "runs":
+			return plain.Resolved("Thread", ec.plainRunConnection(), false, ec.field_Thread_runs_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.Connection[*models.Run], error) {
+				return ec.Resolvers.Thread().Runs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.RunFilter), fc.Args["orderBy"].(models.RunOrder))
+			})
+		case "activity":
+			return plain.Resolved("Thread", ec.plainThreadActivityConnection(), false, ec.field_Thread_activity_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.Connection[*models.ThreadActivity], error) {
+				return ec.Resolvers.Thread().Activity(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThreadActivity() plain.Type[*models.ThreadActivity] {
+func (ec *executionContext) plainThreadActivity() plain.Type[*models.ThreadActivity] {
 	return plain.Type[*models.ThreadActivity]{Name: "ThreadActivity", Implements: threadActivityImplementors, Field: func(name string) plain.Field[*models.ThreadActivity] {
 		switch name {
 		case "at":
 			return plain.Leaf(func(text []byte, obj *models.ThreadActivity) ([]byte, bool) {
 				return scalar.AppendDateTime(text, obj.At), true
 			})
+		case "message":
+			return plain.Resolved("ThreadActivity", ec.plainMessage(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.ThreadActivity) (*models.Message, error) {
+				return ec.Resolvers.ThreadActivity().Message(ctx, obj)
+			})
+		case "transition":
+			return plain.Resolved("ThreadActivity", ec.plainRunTransition(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.ThreadActivity) (*models.RunTransition, error) {
+				return ec.Resolvers.ThreadActivity().Transition(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThreadActivityConnection() plain.Type[*models.Connection[*models.ThreadActivity]] {
+func (ec *executionContext) plainThreadActivityConnection() plain.Type[*models.Connection[*models.ThreadActivity]] {
 	return plain.Type[*models.Connection[*models.ThreadActivity]]{Name: "ThreadActivityConnection", Implements: threadActivityConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.ThreadActivity]] {
 		switch name {
 		case "edges":
-			return plain.List(plainThreadActivityEdge(), true, true, func(obj *models.Connection[*models.ThreadActivity]) []*models.Edge[*models.ThreadActivity] {
+			return plain.List("ThreadActivityConnection", ec.plainThreadActivityEdge(), true, true, func(obj *models.Connection[*models.ThreadActivity]) []*models.Edge[*models.ThreadActivity] {
 				return obj.Edges()
 			})
 		case "nodes":
-			return plain.List(plainThreadActivity(), true, true, func(obj *models.Connection[*models.ThreadActivity]) []*models.ThreadActivity { return obj.Nodes() })
+			return plain.List("ThreadActivityConnection", ec.plainThreadActivity(), true, true, func(obj *models.Connection[*models.ThreadActivity]) []*models.ThreadActivity { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.ThreadActivity]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("ThreadActivityConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.ThreadActivity]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("ThreadActivityConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.ThreadActivity]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThreadActivityEdge() plain.Type[*models.Edge[*models.ThreadActivity]] {
+func (ec *executionContext) plainThreadActivityEdge() plain.Type[*models.Edge[*models.ThreadActivity]] {
 	return plain.Type[*models.Edge[*models.ThreadActivity]]{Name: "ThreadActivityEdge", Implements: threadActivityEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.ThreadActivity]] {
 		switch name {
 		case "cursor":
@@ -1679,29 +1801,33 @@ func plainThreadActivityEdge() plain.Type[*models.Edge[*models.ThreadActivity]] 
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainThreadActivity(), true, func(obj *models.Edge[*models.ThreadActivity]) *models.ThreadActivity { return obj.Node })
+			return plain.Object("ThreadActivityEdge", ec.plainThreadActivity(), true, func(obj *models.Edge[*models.ThreadActivity]) *models.ThreadActivity { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThreadConnection() plain.Type[*models.Connection[*models.Thread]] {
+func (ec *executionContext) plainThreadConnection() plain.Type[*models.Connection[*models.Thread]] {
 	return plain.Type[*models.Connection[*models.Thread]]{Name: "ThreadConnection", Implements: threadConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.Thread]] {
 		switch name {
 		case "edges":
-			return plain.List(plainThreadEdge(), true, true, func(obj *models.Connection[*models.Thread]) []*models.Edge[*models.Thread] { return obj.Edges() })
+			return plain.List("ThreadConnection", ec.plainThreadEdge(), true, true, func(obj *models.Connection[*models.Thread]) []*models.Edge[*models.Thread] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainThread(), true, true, func(obj *models.Connection[*models.Thread]) []*models.Thread { return obj.Nodes() })
+			return plain.List("ThreadConnection", ec.plainThread(), true, true, func(obj *models.Connection[*models.Thread]) []*models.Thread { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.Thread]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("ThreadConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.Thread]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("ThreadConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.Thread]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThreadEdge() plain.Type[*models.Edge[*models.Thread]] {
+func (ec *executionContext) plainThreadEdge() plain.Type[*models.Edge[*models.Thread]] {
 	return plain.Type[*models.Edge[*models.Thread]]{Name: "ThreadEdge", Implements: threadEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.Thread]] {
 		switch name {
 		case "cursor":
@@ -1709,14 +1835,14 @@ func plainThreadEdge() plain.Type[*models.Edge[*models.Thread]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainThread(), true, func(obj *models.Edge[*models.Thread]) *models.Thread { return obj.Node })
+			return plain.Object("ThreadEdge", ec.plainThread(), true, func(obj *models.Edge[*models.Thread]) *models.Thread { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainThreadResult() plain.Type[*models.ThreadResult] {
+func (ec *executionContext) plainThreadResult() plain.Type[*models.ThreadResult] {
 	return plain.Type[*models.ThreadResult]{Name: "ThreadResult", Implements: threadResultImplementors, Field: func(name string) plain.Field[*models.ThreadResult] {
 		switch name {
 		case "id":
@@ -1724,68 +1850,68 @@ func plainThreadResult() plain.Type[*models.ThreadResult] {
 				return scalar.AppendID(text, obj.ID), true
 			})
 		case "thread":
-			return plain.Object(plainThread(), false, func(obj *models.ThreadResult) *models.Thread { return obj.Thread })
+			return plain.Object("ThreadResult", ec.plainThread(), false, func(obj *models.ThreadResult) *models.Thread { return obj.Thread })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.ThreadResult) []*models.UserError { return obj.UserErrors })
+			return plain.List("ThreadResult", ec.plainUserError(), true, true, func(obj *models.ThreadResult) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUpdateProfilePayload() plain.Type[*models.UserPayload] {
+func (ec *executionContext) plainUpdateProfilePayload() plain.Type[*models.UserPayload] {
 	return plain.Type[*models.UserPayload]{Name: "UpdateProfilePayload", Implements: updateProfilePayloadImplementors, Field: func(name string) plain.Field[*models.UserPayload] {
 		switch name {
 		case "user":
-			return plain.Object(plainUser(), false, func(obj *models.UserPayload) *models.User { return obj.User })
+			return plain.Object("UpdateProfilePayload", ec.plainUser(), false, func(obj *models.UserPayload) *models.User { return obj.User })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.UserPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("UpdateProfilePayload", ec.plainUserError(), true, true, func(obj *models.UserPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUpdateReferencePayload() plain.Type[*models.UpdateReferencePayload] {
+func (ec *executionContext) plainUpdateReferencePayload() plain.Type[*models.UpdateReferencePayload] {
 	return plain.Type[*models.UpdateReferencePayload]{Name: "UpdateReferencePayload", Implements: updateReferencePayloadImplementors, Field: func(name string) plain.Field[*models.UpdateReferencePayload] {
 		switch name {
 		case "reference":
-			return plain.Object(plainReference(), false, func(obj *models.UpdateReferencePayload) *models.Reference { return obj.Reference })
+			return plain.Object("UpdateReferencePayload", ec.plainReference(), false, func(obj *models.UpdateReferencePayload) *models.Reference { return obj.Reference })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.UpdateReferencePayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("UpdateReferencePayload", ec.plainUserError(), true, true, func(obj *models.UpdateReferencePayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUpdateSupplyItemPayload() plain.Type[*models.SupplyItemPayload] {
+func (ec *executionContext) plainUpdateSupplyItemPayload() plain.Type[*models.SupplyItemPayload] {
 	return plain.Type[*models.SupplyItemPayload]{Name: "UpdateSupplyItemPayload", Implements: updateSupplyItemPayloadImplementors, Field: func(name string) plain.Field[*models.SupplyItemPayload] {
 		switch name {
 		case "supplyItem":
-			return plain.Object(plainSupplyItem(), false, func(obj *models.SupplyItemPayload) *models.SupplyItem { return obj.SupplyItem })
+			return plain.Object("UpdateSupplyItemPayload", ec.plainSupplyItem(), false, func(obj *models.SupplyItemPayload) *models.SupplyItem { return obj.SupplyItem })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.SupplyItemPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("UpdateSupplyItemPayload", ec.plainUserError(), true, true, func(obj *models.SupplyItemPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUpdateThreadPayload() plain.Type[*models.ThreadPayload] {
+func (ec *executionContext) plainUpdateThreadPayload() plain.Type[*models.ThreadPayload] {
 	return plain.Type[*models.ThreadPayload]{Name: "UpdateThreadPayload", Implements: updateThreadPayloadImplementors, Field: func(name string) plain.Field[*models.ThreadPayload] {
 		switch name {
 		case "thread":
-			return plain.Object(plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
+			return plain.Object("UpdateThreadPayload", ec.plainThread(), false, func(obj *models.ThreadPayload) *models.Thread { return obj.Thread })
 		case "userErrors":
-			return plain.List(plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
+			return plain.List("UpdateThreadPayload", ec.plainUserError(), true, true, func(obj *models.ThreadPayload) []*models.UserError { return obj.UserErrors })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUsage() plain.Type[*models.Usage] {
+func (ec *executionContext) plainUsage() plain.Type[*models.Usage] {
 	return plain.Type[*models.Usage]{Name: "Usage", Implements: usageImplementors, Field: func(name string) plain.Field[*models.Usage] {
 		switch name {
 		case "requests":
@@ -1810,7 +1936,7 @@ func plainUsage() plain.Type[*models.Usage] {
 	}}
 }
 
-func plainUser() plain.Type[*models.User] {
+func (ec *executionContext) plainUser() plain.Type[*models.User] {
 	return plain.Type[*models.User]{Name: "User", Implements: userImplementors, Field: func(name string) plain.Field[*models.User] {
 		switch name {
 		case "id":
@@ -1889,28 +2015,56 @@ func plainUser() plain.Type[*models.User] {
 				}
 				return scalar.AppendMarshaler(text, value), true
 			})
+		case "threads":
+			return plain.Resolved("User", ec.plainThreadConnection(), false, ec.field_User_threads_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.Thread], error) {
+				return ec.Resolvers.User().Threads(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.ThreadFilter), fc.Args["orderBy"].(models.ThreadOrder))
+			})
+		case "runs":
+			return plain.Resolved("User", ec.plainRunConnection(), false, ec.field_User_runs_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.Run], error) {
+				return ec.Resolvers.User().Runs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.RunFilter), fc.Args["orderBy"].(models.RunOrder))
+			})
+		case "apiKeys":
+			return plain.Resolved("User", ec.plainApiKeyConnection(), false, ec.field_User_apiKeys_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.APIKey], error) {
+				return ec.Resolvers.User().APIKeys(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.APIKeyFilter), fc.Args["orderBy"].(models.APIKeyOrder))
+			})
+		case "auditLogs":
+			return plain.Resolved("User", ec.plainAuditLogConnection(), false, ec.field_User_auditLogs_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.AuditLog], error) {
+				return ec.Resolvers.User().AuditLogs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.AuditLogFilter), fc.Args["orderBy"].(models.AuditLogOrder))
+			})
+		case "references":
+			return plain.Resolved("User", ec.plainReferenceConnection(), false, ec.field_User_references_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.Reference], error) {
+				return ec.Resolvers.User().References(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.ReferenceFilter), fc.Args["orderBy"].(models.ReferenceOrder))
+			})
+		case "supplyItems":
+			return plain.Resolved("User", ec.plainSupplyItemConnection(), false, ec.field_User_supplyItems_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.SupplyItem], error) {
+				return ec.Resolvers.User().SupplyItems(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.SupplyItemFilter), fc.Args["orderBy"].(models.SupplyItemOrder))
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUserConnection() plain.Type[*models.Connection[*models.User]] {
+func (ec *executionContext) plainUserConnection() plain.Type[*models.Connection[*models.User]] {
 	return plain.Type[*models.Connection[*models.User]]{Name: "UserConnection", Implements: userConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.User]] {
 		switch name {
 		case "edges":
-			return plain.List(plainUserEdge(), true, true, func(obj *models.Connection[*models.User]) []*models.Edge[*models.User] { return obj.Edges() })
+			return plain.List("UserConnection", ec.plainUserEdge(), true, true, func(obj *models.Connection[*models.User]) []*models.Edge[*models.User] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainUser(), true, true, func(obj *models.Connection[*models.User]) []*models.User { return obj.Nodes() })
+			return plain.List("UserConnection", ec.plainUser(), true, true, func(obj *models.Connection[*models.User]) []*models.User { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.User]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("UserConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.User]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("UserConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.User]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUserEdge() plain.Type[*models.Edge[*models.User]] {
+func (ec *executionContext) plainUserEdge() plain.Type[*models.Edge[*models.User]] {
 	return plain.Type[*models.Edge[*models.User]]{Name: "UserEdge", Implements: userEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.User]] {
 		switch name {
 		case "cursor":
@@ -1918,14 +2072,14 @@ func plainUserEdge() plain.Type[*models.Edge[*models.User]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainUser(), true, func(obj *models.Edge[*models.User]) *models.User { return obj.Node })
+			return plain.Object("UserEdge", ec.plainUser(), true, func(obj *models.Edge[*models.User]) *models.User { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainUserError() plain.Type[*models.UserError] {
+func (ec *executionContext) plainUserError() plain.Type[*models.UserError] {
 	return plain.Type[*models.UserError]{Name: "UserError", Implements: userErrorImplementors, Field: func(name string) plain.Field[*models.UserError] {
 		switch name {
 		case "field":
@@ -1947,7 +2101,7 @@ func plainUserError() plain.Type[*models.UserError] {
 	}}
 }
 
-func plainWorkload() plain.Type[*models.Workload] {
+func (ec *executionContext) plainWorkload() plain.Type[*models.Workload] {
 	return plain.Type[*models.Workload]{Name: "Workload", Implements: workloadImplementors, Field: func(name string) plain.Field[*models.Workload] {
 		switch name {
 		case "id":
@@ -1958,28 +2112,40 @@ func plainWorkload() plain.Type[*models.Workload] {
 			return plain.Leaf(func(text []byte, obj *models.Workload) ([]byte, bool) {
 				return scalar.AppendString(text, obj.WorkloadID), true
 			})
+		case "user":
+			return plain.Resolved("Workload", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Workload) (*models.User, error) {
+				return ec.Resolvers.Workload().User(ctx, obj)
+			})
+		case "run":
+			return plain.Resolved("Workload", ec.plainRun(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Workload) (*models.Run, error) {
+				return ec.Resolvers.Workload().Run(ctx, obj)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainWorkloadConnection() plain.Type[*models.Connection[*models.Workload]] {
+func (ec *executionContext) plainWorkloadConnection() plain.Type[*models.Connection[*models.Workload]] {
 	return plain.Type[*models.Connection[*models.Workload]]{Name: "WorkloadConnection", Implements: workloadConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.Workload]] {
 		switch name {
 		case "edges":
-			return plain.List(plainWorkloadEdge(), true, true, func(obj *models.Connection[*models.Workload]) []*models.Edge[*models.Workload] { return obj.Edges() })
+			return plain.List("WorkloadConnection", ec.plainWorkloadEdge(), true, true, func(obj *models.Connection[*models.Workload]) []*models.Edge[*models.Workload] { return obj.Edges() })
 		case "nodes":
-			return plain.List(plainWorkload(), true, true, func(obj *models.Connection[*models.Workload]) []*models.Workload { return obj.Nodes() })
+			return plain.List("WorkloadConnection", ec.plainWorkload(), true, true, func(obj *models.Connection[*models.Workload]) []*models.Workload { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.Workload]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("WorkloadConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.Workload]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("WorkloadConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.Workload]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainWorkloadEdge() plain.Type[*models.Edge[*models.Workload]] {
+func (ec *executionContext) plainWorkloadEdge() plain.Type[*models.Edge[*models.Workload]] {
 	return plain.Type[*models.Edge[*models.Workload]]{Name: "WorkloadEdge", Implements: workloadEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.Workload]] {
 		switch name {
 		case "cursor":
@@ -1987,14 +2153,14 @@ func plainWorkloadEdge() plain.Type[*models.Edge[*models.Workload]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainWorkload(), true, func(obj *models.Edge[*models.Workload]) *models.Workload { return obj.Node })
+			return plain.Object("WorkloadEdge", ec.plainWorkload(), true, func(obj *models.Edge[*models.Workload]) *models.Workload { return obj.Node })
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainWorkloadEvent() plain.Type[*models.WorkloadEvent] {
+func (ec *executionContext) plainWorkloadEvent() plain.Type[*models.WorkloadEvent] {
 	return plain.Type[*models.WorkloadEvent]{Name: "WorkloadEvent", Implements: workloadEventImplementors, Field: func(name string) plain.Field[*models.WorkloadEvent] {
 		switch name {
 		case "eventId":
@@ -2005,6 +2171,10 @@ func plainWorkloadEvent() plain.Type[*models.WorkloadEvent] {
 			return plain.Leaf(func(text []byte, obj *models.WorkloadEvent) ([]byte, bool) {
 				return scalar.AppendDateTime(text, obj.Timestamp), true
 			})
+		case "workload":
+			return plain.Resolved("WorkloadEvent", ec.plainWorkload(), true, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.WorkloadEvent) (*models.Workload, error) {
+				return ec.Resolvers.WorkloadEvent().Workload(ctx, obj)
+			})
 		case "eventType":
 			return plain.Leaf(func(text []byte, obj *models.WorkloadEvent) ([]byte, bool) {
 				return scalar.AppendString(text, obj.EventType), true
@@ -2014,7 +2184,7 @@ func plainWorkloadEvent() plain.Type[*models.WorkloadEvent] {
 				return scalar.AppendString(text, obj.EventCategory), true
 			})
 		case "metrics":
-			return plain.List(plainEventMetric(), true, true, func(obj *models.WorkloadEvent) []*models.EventMetric { return obj.Metrics })
+			return plain.List("WorkloadEvent", ec.plainEventMetric(), true, true, func(obj *models.WorkloadEvent) []*models.EventMetric { return obj.Metrics })
 		case "dimensions":
 			return plain.Leaf(func(text []byte, obj *models.WorkloadEvent) ([]byte, bool) {
 				value := obj.Dimensions
@@ -2037,24 +2207,28 @@ func plainWorkloadEvent() plain.Type[*models.WorkloadEvent] {
 	}}
 }
 
-func plainWorkloadEventConnection() plain.Type[*models.Connection[*models.WorkloadEvent]] {
+func (ec *executionContext) plainWorkloadEventConnection() plain.Type[*models.Connection[*models.WorkloadEvent]] {
 	return plain.Type[*models.Connection[*models.WorkloadEvent]]{Name: "WorkloadEventConnection", Implements: workloadEventConnectionImplementors, Field: func(name string) plain.Field[*models.Connection[*models.WorkloadEvent]] {
 		switch name {
 		case "edges":
-			return plain.List(plainWorkloadEventEdge(), true, true, func(obj *models.Connection[*models.WorkloadEvent]) []*models.Edge[*models.WorkloadEvent] {
+			return plain.List("WorkloadEventConnection", ec.plainWorkloadEventEdge(), true, true, func(obj *models.Connection[*models.WorkloadEvent]) []*models.Edge[*models.WorkloadEvent] {
 				return obj.Edges()
 			})
 		case "nodes":
-			return plain.List(plainWorkloadEvent(), true, true, func(obj *models.Connection[*models.WorkloadEvent]) []*models.WorkloadEvent { return obj.Nodes() })
+			return plain.List("WorkloadEventConnection", ec.plainWorkloadEvent(), true, true, func(obj *models.Connection[*models.WorkloadEvent]) []*models.WorkloadEvent { return obj.Nodes() })
 		case "pageInfo":
-			return plain.Object(plainPageInfo(), true, func(obj *models.Connection[*models.WorkloadEvent]) *models.PageInfo { return obj.PageInfo() })
+			return plain.Object("WorkloadEventConnection", ec.plainPageInfo(), true, func(obj *models.Connection[*models.WorkloadEvent]) *models.PageInfo { return obj.PageInfo() })
+		case "totalCount":
+			return plain.ResolvedLeaf("WorkloadEventConnection", scalar.AppendInt, func(ctx context.Context, _ *graphql.FieldContext, obj *models.Connection[*models.WorkloadEvent]) (int, error) {
+				return obj.TotalCount(ctx)
+			})
 		default:
 			return nil
 		}
 	}}
 }
 
-func plainWorkloadEventEdge() plain.Type[*models.Edge[*models.WorkloadEvent]] {
+func (ec *executionContext) plainWorkloadEventEdge() plain.Type[*models.Edge[*models.WorkloadEvent]] {
 	return plain.Type[*models.Edge[*models.WorkloadEvent]]{Name: "WorkloadEventEdge", Implements: workloadEventEdgeImplementors, Field: func(name string) plain.Field[*models.Edge[*models.WorkloadEvent]] {
 		switch name {
 		case "cursor":
@@ -2062,7 +2236,7 @@ func plainWorkloadEventEdge() plain.Type[*models.Edge[*models.WorkloadEvent]] {
 				return scalar.AppendString(text, obj.Cursor()), true
 			})
 		case "node":
-			return plain.Object(plainWorkloadEvent(), true, func(obj *models.Edge[*models.WorkloadEvent]) *models.WorkloadEvent { return obj.Node })
+			return plain.Object("WorkloadEventEdge", ec.plainWorkloadEvent(), true, func(obj *models.Edge[*models.WorkloadEvent]) *models.WorkloadEvent { return obj.Node })
 		default:
 			return nil
 		}

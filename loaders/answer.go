@@ -49,7 +49,7 @@ func Answers[K comparable, A any, T Object](ctx context.Context, l *Loaders, par
 		}
 		deliver(ctx, all, deliveries)
 		return lists, nil
-	})
+	}, asLoaded)
 }
 
 // once puts a question about a set of keys at most once for a cohort.

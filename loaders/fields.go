@@ -13,12 +13,15 @@ import (
 // does not wait for it. It fails with NotFound where the row is gone.
 func One[K comparable, T Object](ctx context.Context, l *Loaders, parent models.Cohort, key *K,
 	rows func(context.Context, []K) ([]T, error), keyOf func(T) K) (T, error) {
-	var none T
 	want := request[K]{declined: key == nil}
 	if key != nil {
 		want.key = *key
 	}
-	object, err := load(ctx, l, parent, want, func(ctx context.Context, asked map[K]int) (map[K]T, error) {
+	if joined[K, T, T](ctx, parent, want) {
+		var none T
+		return none, errAsked
+	}
+	return load(ctx, l, parent, want, func(ctx context.Context, asked map[K]int) (map[K]T, error) {
 		found, err := rows(ctx, keys(asked))
 		if err != nil {
 			return nil, err
@@ -31,11 +34,13 @@ func One[K comparable, T Object](ctx context.Context, l *Loaders, parent models.
 		}
 		deliver(ctx, found, deliveries)
 		return byKey, nil
+	}, func(_ models.Cohort, want request[K], object T) (T, error) {
+		var none T
+		if object == none && !want.declined {
+			return none, models.Errorf(models.NotFound, "it does not exist any more")
+		}
+		return object, nil
 	})
-	if err == nil && object == none && !want.declined {
-		err = models.Errorf(models.NotFound, "it does not exist any more")
-	}
-	return object, err
 }
 
 // List is how a connection's rows are had: one page for each of several parents.
@@ -53,7 +58,11 @@ func Page[K comparable, T interface {
 	Object
 	models.Listed
 }](ctx context.Context, l *Loaders, parent models.Cohort, key K, page models.Page, list List[K, T]) (*models.Connection[T], error) {
-	rows, err := load(ctx, l, parent, request[K]{key: key}, func(ctx context.Context, asked map[K]int) (map[K]slice[T], error) {
+	want := request[K]{key: key}
+	if joined[K, slice[T], *models.Connection[T]](ctx, parent, want) {
+		return nil, errAsked
+	}
+	return load(ctx, l, parent, want, func(ctx context.Context, asked map[K]int) (map[K]slice[T], error) {
 		found, err := list.Rows(ctx, keys(asked))
 		if err != nil {
 			return nil, err
@@ -74,13 +83,11 @@ func Page[K comparable, T interface {
 		}
 		deliver(ctx, delivered, deliveries)
 		return pages, nil
+	}, func(parent models.Cohort, of request[K], rows slice[T]) (*models.Connection[T], error) {
+		return models.NewConnection(rows.rows, page, rows.more, func(ctx context.Context) (int, error) {
+			return Value(ctx, l, parent, of.key, list.Count)
+		}), nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return models.NewConnection(rows.rows, page, rows.more, func(ctx context.Context) (int, error) {
-		return Value(ctx, l, parent, key, list.Count)
-	}), nil
 }
 
 // slice is a page as it is put together.
@@ -101,9 +108,19 @@ func (s slice[T]) with(row T, page models.Page) slice[T] {
 // Value loads something that is no object: a count, a list of summaries. A key that values leaves out has the zero value.
 func Value[K comparable, V any](ctx context.Context, l *Loaders, parent models.Cohort, key K,
 	values func(context.Context, []K) (map[K]V, error)) (V, error) {
-	return load(ctx, l, parent, request[K]{key: key}, func(ctx context.Context, asked map[K]int) (map[K]V, error) {
+	want := request[K]{key: key}
+	if joined[K, V, V](ctx, parent, want) {
+		var none V
+		return none, errAsked
+	}
+	return load(ctx, l, parent, want, func(ctx context.Context, asked map[K]int) (map[K]V, error) {
 		return values(ctx, keys(asked))
-	})
+	}, asLoaded)
+}
+
+// asLoaded is the result of a field that has what was loaded.
+func asLoaded[K comparable, V any](_ models.Cohort, _ request[K], value V) (V, error) {
+	return value, nil
 }
 
 func keys[K comparable](asked map[K]int) []K { return slices.Collect(maps.Keys(asked)) }
@@ -120,5 +137,11 @@ func Root[T interface {
 	if page.Backward {
 		slices.Reverse(one.rows)
 	}
-	return models.NewConnection(Adopt(ctx, one.rows), page, one.more, count)
+	alone := &cohort{ctx: ctx, size: 1} // the connection, whose length is remembered as those of others are
+	return models.NewConnection(Adopt(ctx, one.rows), page, one.more, func(ctx context.Context) (int, error) {
+		return Value(ctx, nil, alone, page, func(ctx context.Context, _ []models.Page) (map[models.Page]int, error) {
+			n, err := count(ctx)
+			return map[models.Page]int{page: n}, err
+		})
+	})
 }

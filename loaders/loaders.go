@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
-	"github.com/graph-gophers/dataloader/v7"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -40,7 +39,7 @@ type cohort struct {
 	size int             // deliveries: an object that two parents share counts twice
 
 	mu      sync.Mutex
-	batches map[string]any // by response path without list indices: *dataloader.Loader[request[K], V]
+	fields  map[string]any // by response path without list indices: *field[K, V]
 	answers map[string]func() (any, error)
 }
 
@@ -59,74 +58,49 @@ func deliver[T Object](ctx context.Context, objects []T, deliveries int) {
 	}
 }
 
-// request is one sibling's part in a batch.
-type request[K comparable] struct {
-	key      K
-	declined bool // fills its place and asks for nothing
+// load joins the batch of parent's cohort for the field of ctx and waits for its answer, of which result makes the field's. Where siblings ask
+// together it waits for nothing: it leaves word of what is wanted.
+func load[K comparable, V, R any](ctx context.Context, l *Loaders, parent models.Cohort, want request[K], run batch[K, V],
+	result func(models.Cohort, request[K], V) (R, error)) (R, error) {
+	var none R
+	if t := togetherOf(ctx); t != nil {
+		return none, begin(t, l, parent, want, run, result)
+	}
+	found, err := ask(ctx, l, parent, []request[K]{want}, run)(0)
+	if err != nil {
+		return none, err
+	}
+	return result(parent, want, found)
 }
 
-// batch answers all the requests of a cohort for one field; it is given every distinct key with the number of siblings who asked for it.
-type batch[K comparable, V any] func(ctx context.Context, asked map[K]int) (map[K]V, error)
-
-// load joins the batch of parent's cohort for the field of ctx and waits for its answer.
-func load[K comparable, V any](ctx context.Context, l *Loaders, parent models.Cohort, want request[K], run batch[K, V]) (V, error) {
-	siblings, ok := parent.(*cohort)
-	if !ok && want.declined {
-		var none V
-		return none, nil
+// ask has what some siblings want loaded. The function waits for the answer to one of the requests.
+func ask[K comparable, V any](ctx context.Context, l *Loaders, parent models.Cohort, requests []request[K], run batch[K, V]) func(int) (V, error) {
+	if siblings, ok := parent.(*cohort); ok {
+		return fieldOf(ctx, l, siblings, len(requests), run).ask(requests)
 	}
-	if !ok { // an object that no batch made has no siblings
-		answers, err := run(ctx, map[K]int{want.key: 1})
-		return answers[want.key], err
+	return func(i int) (found V, err error) { // an object that no batch made has no siblings
+		if requests[i].declined {
+			return found, nil
+		}
+		answers, err := run(ctx, map[K]int{requests[i].key: 1})
+		return answers[requests[i].key], err
 	}
-	return loaderOf(ctx, l, siblings, run).Load(siblings.ctx, want)()
 }
 
-func loaderOf[K comparable, V any](ctx context.Context, l *Loaders, c *cohort, run batch[K, V]) *dataloader.Loader[request[K], V] {
+// fieldOf finds, or begins, the batch for the field of ctx.
+func fieldOf[K comparable, V any](ctx context.Context, l *Loaders, c *cohort, requests int, run batch[K, V]) *field[K, V] {
 	path := responsePath(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known, ok := c.batches[path]; ok {
-		return known.(*dataloader.Loader[request[K], V])
+	if known, ok := c.fields[path]; ok {
+		return known.(*field[K, V])
 	}
-	loader := dataloader.NewBatchedLoader(dispatcher(l, c, run),
-		dataloader.WithBatchCapacity[request[K], V](c.size),
-		dataloader.WithInputCapacity[request[K], V](c.size),
-		dataloader.WithWait[request[K], V](net),
-		dataloader.WithCache[request[K], V](&dataloader.NoCache[request[K], V]{}), // duplicates are one key of the batch already
-	)
-	if c.batches == nil {
-		c.batches = map[string]any{}
+	f := newField(l, c, requests == c.size, run)
+	if c.fields == nil {
+		c.fields = map[string]any{}
 	}
-	c.batches[path] = loader
-	return loader
-}
-
-func dispatcher[K comparable, V any](l *Loaders, c *cohort, run batch[K, V]) dataloader.BatchFunc[request[K], V] {
-	return func(ctx context.Context, requests []request[K]) []*dataloader.Result[V] {
-		if len(requests) < c.size && ctx.Err() == nil {
-			l.nets.Add(1)
-		}
-		asked := make(map[K]int, len(requests))
-		for _, r := range requests {
-			if !r.declined {
-				asked[r.key]++
-			}
-		}
-		var answers map[K]V
-		var err error
-		if len(asked) > 0 {
-			answers, err = run(ctx, asked)
-		}
-		results := make([]*dataloader.Result[V], len(requests))
-		for i, r := range requests {
-			results[i] = &dataloader.Result[V]{Data: answers[r.key], Error: err}
-			if r.declined {
-				results[i] = &dataloader.Result[V]{}
-			}
-		}
-		return results
-	}
+	c.fields[path] = f
+	return f
 }
 
 // responsePath is where in the response the field of ctx stands, without list indices: siblings share it, and two uses of one field

@@ -22,7 +22,6 @@ import (
 
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/graph"
-	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/internal/testdb"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
@@ -72,7 +71,7 @@ func real(t *testing.T, db *testdb.DB, adjust ...func(*resolvers.Resolver)) *api
 		change(root)
 	}
 	api := newAPI(root)
-	api.exec.Use(plain.Fields(graph.Plain))
+	api.exec.Use(graph.Plain(root, loaders.Together))
 	api.loaders, api.analytics = root.Loaders, a
 	return api
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/netra-ai/netra/graph"
-	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/internal/share"
+	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
 )
@@ -132,7 +132,7 @@ func New(cfg Config) (*Server, error) {
 	g := &gate{limits: s.limits, documents: parsed}
 	s.exec.Use(g)
 	s.exec.Use(resolvers.Notices{})
-	s.exec.Use(plain.Fields(graph.Plain))
+	s.exec.Use(graph.Plain(cfg.Resolvers, loaders.Together))
 	s.later = executor.New(executable)
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)

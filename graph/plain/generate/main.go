@@ -14,6 +14,7 @@ import (
 	"github.com/99designs/gqlgen/codegen"
 	"github.com/99designs/gqlgen/codegen/config"
 	"github.com/99designs/gqlgen/codegen/templates"
+	"github.com/vektah/gqlparser/v2/ast"
 )
 
 //go:embed plain.gotpl
@@ -41,7 +42,7 @@ func (plugin) Name() string { return "plain" }
 
 // GenerateCode runs when gqlgen knows to which Go field or method each field of the graph is bound.
 func (plugin) GenerateCode(data *codegen.Data) error {
-	g := &generator{types: map[string]*objectType{}}
+	g := &generator{types: map[string]*objectType{}, measured: data.Schema.Types["Measured"]}
 	for _, object := range data.Objects {
 		if !object.Root && !strings.HasPrefix(object.Name, "__") {
 			g.types[object.Name] = &objectType{Object: object}
@@ -69,7 +70,8 @@ func (plugin) GenerateCode(data *codegen.Data) error {
 }
 
 type generator struct {
-	types map[string]*objectType
+	types    map[string]*objectType
+	measured *ast.Definition // the interface of what ClickHouse is asked
 }
 
 type objectType struct {
@@ -77,10 +79,11 @@ type objectType struct {
 	Plain []plainField
 }
 
-// plainField is a field bound to a Go field, or to a method that takes nothing and cannot fail.
+// plainField is a field bound to a Go field or to a method that takes nothing and cannot fail, or one that is loaded: an object by a resolver, or a leaf
+// by a method with a context.
 type plainField struct {
-	Name string
-	Get  string // the Go expression
+	*codegen.Field
+	IsLoaded bool
 
 	Of                   *codegen.Object // nil for leaves
 	IsList               bool
@@ -92,14 +95,29 @@ type plainField struct {
 }
 
 func (g *generator) field(f *codegen.Field) (plainField, bool) {
-	bound := f.GoFieldType == codegen.GoFieldVariable || f.GoFieldType == codegen.GoFieldMethod && f.NoErr && !f.MethodHasContext && !f.VOkFunc
-	if !bound || f.IsResolver || f.HasHaser || len(f.Args) > 0 || f.HasDirectives() || strings.HasPrefix(f.Name, "__") {
+	if f.HasHaser || f.VOkFunc || f.HasDirectives() || strings.HasPrefix(f.Name, "__") {
 		return plainField{}, false
 	}
 	ref := f.TypeReference
-	p := plainField{Name: f.Name, Get: "obj." + f.GoFieldName, NonNull: ref.GQL.NonNull}
-	if f.GoFieldType == codegen.GoFieldMethod {
-		p.Get += "()"
+	p := plainField{Field: f, NonNull: ref.GQL.NonNull}
+	_, isObject := g.types[ref.Definition.Name]
+	switch {
+	case f.IsResolver:
+		p.IsLoaded = true
+		// What is measured may fail alone, and is more than what was loaded.
+		if ref.IsSlice() || !isObject || g.measured.Fields.ForName(f.Name) != nil {
+			return plainField{}, false
+		}
+	case len(f.Args) > 0:
+		return plainField{}, false
+	case f.GoFieldType == codegen.GoFieldVariable, f.GoFieldType == codegen.GoFieldMethod && f.NoErr && !f.MethodHasContext:
+	case f.GoFieldType == codegen.GoFieldMethod && !f.NoErr && f.MethodHasContext:
+		p.IsLoaded = true
+		if ref.IsSlice() || ref.IsNilable() || isObject {
+			return plainField{}, false
+		}
+	default:
+		return plainField{}, false
 	}
 	if ref.IsSlice() {
 		p.IsList = true
@@ -116,6 +134,20 @@ func (g *generator) field(f *codegen.Field) (plainField, bool) {
 	_, p.IsPointer = ref.GO.(*types.Pointer)
 	p.IsNilable = ref.IsNilable()
 	return p, p.leaf(ref) && !(p.IsList && (p.IsPointer || p.IsNilable))
+}
+
+// Get is the Go expression.
+func (p plainField) Get() string {
+	switch {
+	case p.IsResolver:
+		return "ec.Resolvers." + p.ShortInvocation()
+	case p.IsLoaded:
+		return "obj." + p.GoFieldName + "(ctx)"
+	case p.GoFieldType == codegen.GoFieldMethod:
+		return "obj." + p.GoFieldName + "()"
+	default:
+		return "obj." + p.GoFieldName
+	}
 }
 
 // leaf finds the function that appends what ref's marshaler writes.
