@@ -3,24 +3,14 @@
 package depth_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/bench/edge"
 	"github.com/netra-ai/netra/internal/testdb"
-	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
-	"github.com/netra-ai/netra/resolvers"
-	"github.com/netra-ai/netra/server"
-	"github.com/netra-ai/netra/store"
 )
 
 // 10 threads of 100,000 messages each, of one user among others.
@@ -40,7 +30,7 @@ func BenchmarkPageDepth(b *testing.B) {
 	require.NoError(b, err)
 	_, err = owner.ExecContext(b.Context(), "VACUUM ANALYZE messages, threads, runs, users")
 	require.NoError(b, err)
-	api := open(b, db)
+	asked := edge.Open(b, db)
 	thread := models.GlobalID{Kind: models.KindThread, Key: "0"}
 	require.NoError(b, owner.QueryRowContext(b.Context(), "SELECT md5('thread0')::uuid").Scan(&thread.Key))
 
@@ -54,65 +44,27 @@ func BenchmarkPageDepth(b *testing.B) {
 
 	var shallow, deeper []time.Duration
 	for range 20 { // warm both
-		api.ask(b, query, first)
-		api.ask(b, query, far)
+		ask(b, asked, query, first)
+		ask(b, asked, query, far)
 	}
 	for b.Loop() { // alternating, so that both meet the same weather
-		shallow = append(shallow, api.ask(b, query, first))
-		deeper = append(deeper, api.ask(b, query, far))
+		shallow = append(shallow, ask(b, asked, query, first))
+		deeper = append(deeper, ask(b, asked, query, far))
 	}
-	b.ReportMetric(float64(median(deeper))/float64(median(shallow)), "deep/first")
-	b.ReportMetric(float64(median(shallow).Microseconds()), "first-µs")
-	b.ReportMetric(float64(median(deeper).Microseconds()), "deep-µs")
+	b.ReportMetric(float64(edge.Percentile(deeper, 50))/float64(edge.Percentile(shallow, 50)), "deep/first")
+	b.ReportMetric(float64(edge.Percentile(shallow, 50).Microseconds()), "first-µs")
+	b.ReportMetric(float64(edge.Percentile(deeper, 50).Microseconds()), "deep-µs")
 
 	const reference = `{ viewer { threads(first: 20) { nodes { title messages(first: 20) { nodes { role content } } runs(first: 5) { nodes { status } } } } } }`
 	tally := new(models.Tally)
-	api.ctx = models.WithTally(api.ctx, tally)
-	api.ask(b, reference, nil)
+	asked.Ask(models.WithTally(b.Context(), tally), b, 1, reference, nil)
 	b.ReportMetric(float64(tally.Statements.Load()), "reference-statements")
 }
 
-type api struct {
-	ctx     context.Context
-	handler http.Handler
-	token   string
-}
-
-func open(b *testing.B, db *testdb.DB) *api {
-	s, err := store.Open(store.Config{URL: db.AppURL})
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = s.Close() })
-	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL})
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = a.Close() })
-	secret := []byte("a secret of a benchmark, long enough for it")
-	edge, err := server.New(server.Config{
-		Resolvers:    &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)},
-		Authenticate: s.Viewer, Secret: secret,
-	})
-	require.NoError(b, err)
-	token, err := server.NewToken(secret, 1, time.Hour)
-	require.NoError(b, err)
-	return &api{b.Context(), edge.Handler(), token}
-}
-
-// ask runs an operation through the whole server and returns how long it took.
-func (a *api) ask(b *testing.B, query string, variables map[string]any) time.Duration {
-	body, err := json.Marshal(map[string]any{"query": query, "variables": variables})
-	require.NoError(b, err)
-	request := httptest.NewRequestWithContext(a.ctx, http.MethodPost, "/graphql", bytes.NewReader(body))
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Authorization", "Bearer "+a.token)
-	response := httptest.NewRecorder()
-	began := time.Now()
-	a.handler.ServeHTTP(response, request)
-	took := time.Since(began)
-	require.NotContains(b, response.Body.String(), `"errors"`)
-	require.Contains(b, response.Body.String(), `"nodes":[{`)
+// ask returns how long the first user's question took, which has an answer.
+func ask(b *testing.B, asked *edge.Edge, query string, variables map[string]any) time.Duration {
+	b.Helper()
+	answer, took := asked.Ask(b.Context(), b, 1, query, variables)
+	require.Contains(b, string(answer), `"nodes":[{`)
 	return took
-}
-
-func median(times []time.Duration) time.Duration {
-	slices.Sort(times)
-	return times[len(times)/2]
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/netra-ai/netra/bench/socket"
 )
 
 const (
@@ -51,7 +53,7 @@ func (p *platform) crowd(b *testing.B, r *replica, runs []uuid.UUID, n int, hear
 			for i := worker; i < n; i += 16 {
 				m := &member{i: i}
 				members[i] = m
-				if m.conn, m.err = connect(b.Context(), r, p.tokens[i%users]); m.err == nil {
+				if m.conn, m.err = socket.Open(b.Context(), r.address, p.tokens[i%users]); m.err == nil {
 					m.err = subscribe(m.conn, "1", key(runs[i%users]))
 				}
 				if m.err != nil {
@@ -227,7 +229,7 @@ func BenchmarkStalledClient(b *testing.B) {
 // stalled is a client who asks for the same a hundred times and reads none of it.
 func (p *platform) stalled(b *testing.B, token, run string) *websocket.Conn {
 	b.Helper()
-	conn, err := connect(b.Context(), p.replica, token)
+	conn, err := socket.Open(b.Context(), p.address, token)
 	require.NoError(b, err)
 	require.NoError(b, conn.NetConn().(*net.TCPConn).SetReadBuffer(4096))
 	for i := range 100 {
@@ -247,7 +249,7 @@ func BenchmarkCycles(b *testing.B) {
 		for range 8 {
 			busy.Go(func() {
 				for range cycles / 8 {
-					conn, err := connect(b.Context(), p.replica, p.tokens[0])
+					conn, err := socket.Open(b.Context(), p.address, p.tokens[0])
 					if err == nil {
 						err = subscribe(conn, "1", run)
 					}
@@ -326,7 +328,7 @@ func BenchmarkDrain(b *testing.B) {
 			var answered atomic.Int64
 			unanswered := make(chan time.Time, 100)
 			for i := range 100 {
-				conn, err := connect(b.Context(), p.replica, p.tokens[i%users])
+				conn, err := socket.Open(b.Context(), p.address, p.tokens[i%users])
 				require.NoError(b, err)
 				defer conn.Close()
 				asking.Go(func() { ask(b, conn, &answered, unanswered) })
@@ -415,7 +417,7 @@ func BenchmarkHerd(b *testing.B) {
 	p.crowd(b, p.replica, runs, manySockets, func(*member, []byte) {}, func(m *member) {
 		for retry := range 12 {
 			time.Sleep(min(time.Second<<retry, 30*time.Second) + 300*time.Millisecond + rand.N(2700*time.Millisecond))
-			conn, err := connect(b.Context(), other, p.tokens[m.i%users])
+			conn, err := socket.Open(b.Context(), other.address, p.tokens[m.i%users])
 			if err == nil {
 				err = subscribe(conn, "1", key(runs[m.i%users]))
 			}

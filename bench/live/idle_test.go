@@ -1,13 +1,9 @@
 package live_test
 
 import (
-	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,8 +11,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/netra-ai/netra/bench/proc"
+	"github.com/netra-ai/netra/bench/socket"
 )
 
 const (
@@ -172,7 +170,7 @@ func (p *platform) drainArrivals() {
 
 // socket opens a socket with one subscription and hands its frames on.
 func (p *platform) socket(b *testing.B, token, run string, onFrame func([]byte)) error {
-	conn, err := connect(b.Context(), p.replica, token)
+	conn, err := socket.Open(b.Context(), p.address, token)
 	if err != nil {
 		return err
 	}
@@ -192,59 +190,18 @@ func (p *platform) socket(b *testing.B, token, run string, onFrame func([]byte))
 	return nil
 }
 
-// connect opens a socket and signs in.
-func connect(ctx context.Context, r *replica, token string) (*websocket.Conn, error) {
-	dialer := websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, ReadBufferSize: 512, WriteBufferSize: 512, HandshakeTimeout: patience}
-	conn, _, err := dialer.DialContext(ctx, "ws://"+r.address+"/graphql", nil)
-	if err != nil {
-		return nil, fmt.Errorf("open a socket: %w", err)
-	}
-	if err := conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + token}}); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("begin: %w", err)
-	}
-	var ack struct{ Type string }
-	if err := conn.ReadJSON(&ack); err != nil || ack.Type != "connection_ack" {
-		_ = conn.Close()
-		return nil, cmp.Or(err, fmt.Errorf("not acknowledged: %q", ack.Type))
-	}
-	return conn, nil
-}
-
-func subscribe(conn *websocket.Conn, id, run string) error {
-	err := conn.WriteJSON(map[string]any{"id": id, "type": "subscribe", "payload": map[string]any{"query": watch, "variables": map[string]any{"run": run}}})
-	if err != nil {
-		return fmt.Errorf("subscribe: %w", err)
-	}
-	return nil
-}
-
 // cpu is how much time the replica's threads have run.
 func (r *replica) cpu(b *testing.B) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.pid))
-	if err != nil {
-		b.Skip("the time of a process is only known on Linux")
-	}
-	fields := strings.Fields(string(stat))
-	var ticks int
-	for _, field := range fields[13:15] {
-		n, err := strconv.Atoi(field)
-		require.NoError(b, err)
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / 100
+	spent, err := proc.CPU(r.pid)
+	require.NoError(b, err, "the time of a process is only known on Linux")
+	return spent
 }
 
-// resident is how much memory the replica holds.
+// resident is how much memory the replica holds, in bytes.
 func (r *replica) resident(b *testing.B) int {
 	b.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid))
-	if err != nil {
-		b.Skip("the memory of a process is only known on Linux")
-	}
-	_, line, _ := strings.Cut(string(status), "VmRSS:")
-	kilobytes, err := strconv.Atoi(strings.Fields(line)[0])
-	require.NoError(b, err)
+	kilobytes, err := proc.Status(r.pid, "VmRSS")
+	require.NoError(b, err, "the memory of a process is only known on Linux")
 	return kilobytes << 10
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/netra-ai/netra/bench/socket"
 	"github.com/netra-ai/netra/internal/testdb"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/server"
@@ -146,18 +147,14 @@ func (p *platform) newRuns(b *testing.B, user, n int) []uuid.UUID {
 func (p *platform) open(b *testing.B, watched func(i int) *uuid.UUID) {
 	b.Helper()
 	for i := range sockets {
-		conn, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}}).DialContext(b.Context(), "ws://"+p.address+"/graphql", nil)
+		conn, err := socket.Open(b.Context(), p.address, p.tokens[0])
 		require.NoError(b, err)
 		b.Cleanup(func() { _ = conn.Close() })
-		require.NoError(b, conn.WriteJSON(map[string]any{"type": "connection_init", "payload": map[string]any{"authorization": "Bearer " + p.tokens[0]}}))
-		var ack struct{ Type string }
-		require.NoError(b, conn.ReadJSON(&ack))
-		require.Equal(b, "connection_ack", ack.Type)
 		variables := map[string]any{}
 		if run := watched(i); run != nil {
 			variables["run"] = models.GlobalID{Kind: models.KindRun, Key: run.String()}.String()
 		}
-		require.NoError(b, conn.WriteJSON(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": watch, "variables": variables}}))
+		require.NoError(b, socket.Subscribe(conn, "1", watch, variables))
 		go p.listen(conn)
 	}
 	deadline := time.Now().Add(patience)
@@ -175,6 +172,11 @@ func (p *platform) open(b *testing.B, watched func(i int) *uuid.UUID) {
 			}
 		}
 	}
+}
+
+// subscribe watches one run.
+func subscribe(conn *websocket.Conn, id, run string) error {
+	return socket.Subscribe(conn, id, watch, map[string]any{"run": run})
 }
 
 func key(run uuid.UUID) string {

@@ -4,18 +4,14 @@ package search_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
@@ -23,13 +19,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/netra-ai/netra/analytics"
+	"github.com/netra-ai/netra/bench/edge"
 	"github.com/netra-ai/netra/internal/testdb"
-	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
-	"github.com/netra-ai/netra/resolvers"
-	"github.com/netra-ai/netra/server"
-	"github.com/netra-ai/netra/store"
 )
 
 // tenants are users, of whom the first has half of everything.
@@ -81,7 +73,7 @@ func BenchmarkFullText(b *testing.B) {
 		execute(b, owner, "ALTER TABLE messages DISABLE TRIGGER USER; "+messages+" ALTER TABLE messages ENABLE TRIGGER USER")
 	})
 	execute(b, owner, "VACUUM ANALYZE messages, threads")
-	api := open(b, db)
+	api := edge.Open(b, db)
 	const query = `query($q: String!) { search(query: $q, types: [MESSAGE], first: 20) { nodes { score snippet { text matches } message { content thread { title } } } } }`
 	shapes := map[string]func(r *rand.Rand) string{
 		"rare":     func(r *rand.Rand) string { return word(3000 + r.IntN(27000)) },
@@ -101,19 +93,19 @@ func BenchmarkFullText(b *testing.B) {
 		r := rand.New(rand.NewPCG(1, uint64(user)))
 		took := map[string][]time.Duration{}
 		for range 5 * len(names) { // warm
-			api.ask(b, user, query, map[string]any{"q": shapes[names[r.IntN(len(names))]](r)})
+			api.Ask(b.Context(), b, user, query, map[string]any{"q": shapes[names[r.IntN(len(names))]](r)})
 		}
 		for range 40 {
 			for _, name := range names {
-				t, _ := api.ask(b, user, query, map[string]any{"q": shapes[name](r)})
+				_, t := api.Ask(b.Context(), b, user, query, map[string]any{"q": shapes[name](r)})
 				took[name], all = append(took[name], t), append(all, t)
 			}
 		}
 		for _, name := range names {
-			b.Logf("user %d, %s: p50 %v, p95 %v", user, name, percentile(took[name], 50), percentile(took[name], 95))
+			b.Logf("user %d, %s: p50 %v, p95 %v", user, name, edge.Percentile(took[name], 50), edge.Percentile(took[name], 95))
 		}
-		b.ReportMetric(float64(percentile(all, 50).Microseconds())/1000, fmt.Sprintf("user%d-p50-ms", user))
-		b.ReportMetric(float64(percentile(all, 95).Microseconds())/1000, fmt.Sprintf("user%d-p95-ms", user))
+		b.ReportMetric(float64(edge.Percentile(all, 50).Microseconds())/1000, fmt.Sprintf("user%d-p50-ms", user))
+		b.ReportMetric(float64(edge.Percentile(all, 95).Microseconds())/1000, fmt.Sprintf("user%d-p95-ms", user))
 	}
 	explain(b, db, "search_documents('"+word(3)+"', '{message}', 500)")
 }
@@ -127,7 +119,7 @@ func BenchmarkSimilarity(b *testing.B) {
 	var size string
 	require.NoError(b, owner.QueryRowContext(b.Context(), "SELECT pg_size_pretty(pg_relation_size('idx_references_embedding'))").Scan(&size))
 	b.Logf("the index has %s", size)
-	api := open(b, db)
+	api := edge.Open(b, db)
 	const query = `query($to: SimilarityInput!) { similarReferences(to: $to, first: 10) { score reference { databaseId name } } }`
 	for _, user := range []int{1, 7} {
 		var all []time.Duration
@@ -145,7 +137,13 @@ func BenchmarkSimilarity(b *testing.B) {
 			return map[string]any{"to": map[string]any{"referenceId": models.GlobalID{Kind: models.KindReference, Key: id}.String()}}
 		}
 		for _, id := range ids[:20] { // warm, and compared with the exact answer
-			_, answer := api.ask(b, user, query, to(id))
+			text, _ := api.Ask(b.Context(), b, user, query, to(id))
+			var answer struct {
+				Data struct {
+					SimilarReferences []struct{ Reference struct{ DatabaseID string } }
+				}
+			}
+			require.NoError(b, json.Unmarshal(text, &answer))
 			var exact []byte
 			require.NoError(b, owner.QueryRowContext(b.Context(), `SELECT json_agg(id) FROM (SELECT id FROM "references" WHERE user_id = $1 AND id <> $2
 				ORDER BY embedding <=> (SELECT embedding FROM "references" WHERE id = $2) LIMIT 10) nearest`, user, id).Scan(&exact))
@@ -160,13 +158,13 @@ func BenchmarkSimilarity(b *testing.B) {
 		}
 		for range 5 {
 			for _, id := range ids {
-				took, _ := api.ask(b, user, query, to(id))
+				_, took := api.Ask(b.Context(), b, user, query, to(id))
 				all = append(all, took)
 			}
 		}
 		b.ReportMetric(float64(right)/float64(probes), fmt.Sprintf("user%d-recall@10", user))
-		b.ReportMetric(float64(percentile(all, 50).Microseconds())/1000, fmt.Sprintf("user%d-p50-ms", user))
-		b.ReportMetric(float64(percentile(all, 95).Microseconds())/1000, fmt.Sprintf("user%d-p95-ms", user))
+		b.ReportMetric(float64(edge.Percentile(all, 50).Microseconds())/1000, fmt.Sprintf("user%d-p50-ms", user))
+		b.ReportMetric(float64(edge.Percentile(all, 95).Microseconds())/1000, fmt.Sprintf("user%d-p95-ms", user))
 	}
 }
 
@@ -280,62 +278,6 @@ func explain(b *testing.B, db *testdb.DB, call string) {
 	require.NoError(b, rows.Err())
 }
 
-func percentile(times []time.Duration, p int) time.Duration {
-	times = slices.Clone(times)
-	slices.Sort(times)
-	return times[(len(times)-1)*p/100]
-}
-
-type api struct {
-	handler http.Handler
-	tokens  map[int]string
-}
-
-func open(b *testing.B, db *testdb.DB) *api {
-	s, err := store.Open(store.Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler)})
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = s.Close() })
-	a, err := analytics.Open(analytics.Config{URL: db.ClickHouseURL})
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = a.Close() })
-	secret := []byte("a secret of a benchmark, long enough for it")
-	edge, err := server.New(server.Config{
-		Resolvers:    &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)},
-		Authenticate: s.Viewer, Secret: secret,
-	})
-	require.NoError(b, err)
-	tokens := map[int]string{}
-	for _, user := range []int{1, 7} {
-		tokens[user], err = server.NewToken(secret, user, 5*time.Hour)
-		require.NoError(b, err)
-	}
-	return &api{edge.Handler(), tokens}
-}
-
-type answer struct {
-	Data struct {
-		Search            *struct{}
-		SimilarReferences []struct{ Reference struct{ DatabaseID string } }
-	}
-}
-
-// ask runs an operation through the whole server and returns how long it took.
-func (a *api) ask(b *testing.B, user int, query string, variables map[string]any) (time.Duration, answer) {
-	body, err := json.Marshal(map[string]any{"query": query, "variables": variables})
-	require.NoError(b, err)
-	request := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/graphql", bytes.NewReader(body))
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Authorization", "Bearer "+a.tokens[user])
-	response := httptest.NewRecorder()
-	began := time.Now()
-	a.handler.ServeHTTP(response, request)
-	took := time.Since(began)
-	require.NotContains(b, response.Body.String(), `"errors"`)
-	var got answer
-	require.NoError(b, json.Unmarshal(response.Body.Bytes(), &got))
-	return took, got
-}
-
 func BenchmarkSupplyFilters(b *testing.B) {
 	db := testdb.New(b)
 	owner := db.Owner(b)
@@ -343,7 +285,7 @@ func BenchmarkSupplyFilters(b *testing.B) {
 	execute(b, owner, `INSERT INTO supply_catalog (user_id, name, category, specifications, created_at) SELECT CASE WHEN n % 2 = 1 THEN n % 100 END, 'item ' || n, 'compute',
 		jsonb_build_object('half', n / 2 % 2 = 0, 'gpu', jsonb_build_object('model', 'model ' || n / 2 % 10000, 'memory', n)), timestamptz '2026-01-01' + n * interval '1 second' FROM generate_series(1, 200000) n`)
 	execute(b, owner, "VACUUM ANALYZE supply_catalog")
-	api := open(b, db)
+	api := edge.Open(b, db)
 	const query = `query($c: [JSONCondition!]) { supplyItems(filter: {specifications: $c}) { nodes { name specifications } } }`
 	condition := func(operator string, value any, path ...string) map[string]any {
 		return map[string]any{"c": []any{map[string]any{"path": path, "operator": operator, "value": value}}}
@@ -357,9 +299,9 @@ func BenchmarkSupplyFilters(b *testing.B) {
 	} {
 		var all []time.Duration
 		for range 40 {
-			took, _ := api.ask(b, 7, query, variables)
+			_, took := api.Ask(b.Context(), b, 7, query, variables)
 			all = append(all, took)
 		}
-		b.ReportMetric(float64(percentile(all[10:], 95).Microseconds())/1000, name+"-p95-ms")
+		b.ReportMetric(float64(edge.Percentile(all[10:], 95).Microseconds())/1000, name+"-p95-ms")
 	}
 }
