@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/netra-ai/netra/bench/proc"
 	"github.com/netra-ai/netra/server"
 )
 
@@ -28,10 +29,12 @@ type bench struct {
 type results struct {
 	began      time.Time
 	took       time.Duration
-	contenders []string // in order of appearance
+	stolen     time.Duration // processor time that the host took meanwhile
+	contenders []string      // in order of appearance
 	series     map[string]map[string]*series
 	memory     map[string]int // peak resident kB
 	growth     []int          // numbers of messages
+	same       float64        // requests a second, at which latency was measured of all
 }
 
 func (r *results) of(w, contender string) *series {
@@ -54,6 +57,7 @@ func (b *bench) wants(contender string) bool {
 const (
 	nameOurs     = "netra"
 	nameBypass   = "netra without row-level security"
+	nameBare     = "netra's graph without limits, hooks and metrics"
 	nameSockets  = "netra with 1,000 subscriptions open"
 	nameJSON     = "PostgreSQL's own JSON"
 	nameHTTP     = "net/http from memory"
@@ -62,6 +66,9 @@ const (
 
 func (b *bench) run(ctx context.Context) (err error) {
 	b.results = results{began: time.Now(), series: map[string]map[string]*series{}, memory: map[string]int{}}
+	if b.results.stolen, err = proc.Stolen(); err != nil {
+		return err
+	}
 	if b.dir, err = os.MkdirTemp("", "netra-peers-"); err != nil {
 		return err
 	}
@@ -93,6 +100,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}
 	}
 	b.results.took = time.Since(b.results.began)
+	if now, err := proc.Stolen(); err == nil {
+		b.results.stolen = now - b.results.stolen
+	}
 	return b.report()
 }
 
@@ -137,7 +147,7 @@ func (b *bench) dismiss(contenders []*contender, ahead []workload) (staying []*c
 			staying = append(staying, c)
 			continue
 		}
-		kilobytes, failure := statusOf(c.pid, "VmHWM")
+		kilobytes, failure := proc.Status(c.pid, "VmHWM")
 		b.results.memory[c.name] = kilobytes
 		err = errors.Join(err, failure, c.stop())
 	}
@@ -146,29 +156,37 @@ func (b *bench) dismiss(contenders []*contender, ahead []workload) (staying []*c
 
 func (b *bench) startAll(ctx context.Context, data *dataset) ([]*contender, error) {
 	var contenders []*contender
-	if b.wants("netra") {
-		c, err := b.startOurs(ctx, nameOurs, data, data.appURL)
-		if err != nil {
-			return contenders, err
-		}
-		contenders = append(contenders, c)
+	for _, own := range []struct {
+		name, title, databaseURL string
+		only                     []string
+	}{
+		{"netra", nameOurs, data.appURL, nil},
 		// Whoever has the rights of the owner has BYPASSRLS: the same binary, queries and rows without the policies.
-		if c, err = b.startOurs(ctx, nameBypass, data, data.ownerURL); err != nil {
-			return contenders, err
+		{"bypass", nameBypass, data.ownerURL, []string{reference.name, point.name}},
+		{"sockets", nameSockets, data.appURL, []string{reference.name}},
+		{"bare", nameBare, data.appURL, []string{reference.name, point.name}},
+	} {
+		if !b.wants(own.name) {
+			continue
 		}
-		c.only = []string{reference.name, point.name}
-		contenders = append(contenders, c)
-		if c, err = b.startOurs(ctx, nameSockets, data, data.appURL); err != nil {
-			return contenders, err
+		start := b.startOurs
+		if own.name == "bare" {
+			start = b.startBare
 		}
-		c.only = []string{reference.name}
-		contenders = append(contenders, c)
-		closeAll, err := openSockets(ctx, c, b.tokens)
+		c, err := start(ctx, own.title, data, own.databaseURL)
 		if err != nil {
-			return contenders, fmt.Errorf("open sockets: %w", err)
+			return contenders, err
 		}
-		stop := c.stop
-		c.stop = func() error { closeAll(); return stop() }
+		c.only = own.only
+		contenders = append(contenders, c)
+		if own.name == "sockets" {
+			closeAll, err := openSockets(ctx, c, b.tokens)
+			if err != nil {
+				return contenders, fmt.Errorf("open sockets: %w", err)
+			}
+			stop := c.stop
+			c.stop = func() error { closeAll(); return stop() }
+		}
 	}
 	for _, peer := range nodePeers {
 		if !b.wants(peer.name) {
@@ -203,6 +221,16 @@ func (b *bench) startOurs(ctx context.Context, name string, data *dataset, datab
 	}, b.program, "serve", "--addr", "127.0.0.1:0")
 }
 
+// startBare starts this program again as a server of our graph.
+func (b *bench) startBare(ctx context.Context, name string, data *dataset, databaseURL string) (*contender, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &contender{name: name, data: data}
+	return c, c.start(ctx, os.DevNull, []string{"NETRA_SECRET=" + b.secret, "NETRA_DATABASE_URL=" + databaseURL, "NETRA_CLICKHOUSE_URL=" + b.clickHouseURL}, program, "-serve-bare")
+}
+
 // turn is what a contender does in a workload.
 type turn struct {
 	name     string
@@ -211,9 +239,12 @@ type turn struct {
 	saturate func(context.Context, time.Duration) (load, error)
 }
 
-func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contenders []*contender) error {
+func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contenders []*contender) (err error) {
 	turns, err := b.prepare(ctx, w, data, contenders)
 	if err != nil {
+		return err
+	}
+	if err := data.settle(ctx); err != nil {
 		return err
 	}
 	for _, t := range turns {
@@ -225,6 +256,11 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 		}
 	}
 	for round := range b.rounds {
+		if w.writes {
+			if err := data.settle(ctx); err != nil {
+				return err
+			}
+		}
 		for _, t := range turns {
 			s, err := b.measure(ctx, t)
 			if err != nil {
@@ -235,19 +271,57 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 			b.say("%-10s round %d  %-34s %8.1f /s", w.name, round+1, t.name, s.perSecond)
 		}
 	}
+	turns = slices.DeleteFunc(turns, func(t turn) bool { return t.c == nil || t.name == nameHTTP })
+	if err := b.pace(ctx, w, data, turns); err != nil {
+		return err
+	}
 	for _, t := range turns {
-		if t.c == nil || t.name == nameHTTP {
-			continue
-		}
 		series := b.results.of(w.name, t.name)
-		if series.half, err = pace(ctx, t.c.address, t.requests, series.median(throughput)/2, b.half); err != nil {
-			return fmt.Errorf("%s at half load: %w", t.name, err)
-		}
 		if series.statements, series.trips, err = b.postgres.sides(ctx, t.c, t.requests); err != nil {
 			return fmt.Errorf("%s: count statements: %w", t.name, err)
 		}
 	}
 	return err
+}
+
+// pace measures latency at half load in short slices, so that what happens beside us on the machine meets everybody. Where a p99 is promised, it
+// does so once more at a rate that is half load for the slowest and the same for all.
+func (b *bench) pace(ctx context.Context, w workload, data *dataset, turns []turn) error {
+	n, same := b.slices, 0.0
+	if w.promised {
+		n += n / 2
+		for i, t := range turns {
+			if most := b.results.of(w.name, t.name).median(throughput); i == 0 || most/2 < same {
+				same = most / 2
+			}
+		}
+		b.results.same = same
+	}
+	for slice := range n {
+		if w.writes {
+			if err := data.settle(ctx); err != nil {
+				return err
+			}
+		}
+		for _, t := range turns {
+			series := b.results.of(w.name, t.name)
+			for _, at := range []struct {
+				rate float64
+				into *load
+			}{{series.median(throughput) / 2, &series.half}, {same, &series.same}} {
+				if at.rate == 0 {
+					continue
+				}
+				l, err := pace(ctx, t.c.address, t.requests, at.rate, b.slice)
+				if err != nil {
+					return fmt.Errorf("%s at %.0f requests a second: %w", t.name, at.rate, err)
+				}
+				at.into.add(l)
+			}
+		}
+		b.say("%-10s latency, slice %d of %d", w.name, slice+1, n)
+	}
+	return nil
 }
 
 func (b *bench) measure(ctx context.Context, t turn) (sample, error) {

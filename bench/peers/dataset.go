@@ -96,9 +96,19 @@ func openDataset(ctx context.Context, e engines, users int) (*dataset, error) {
 	if err := d.load(ctx, e, withDatabase(e.ownerURL, unfinished)); err != nil {
 		return nil, fmt.Errorf("load %d messages: %w", d.messages(), err)
 	}
-	// Creating a database by copying its files waits for a checkpoint, which would otherwise be written while we measure.
-	return d, execAll(ctx, admin, "ALTER DATABASE "+unfinished+" RENAME TO "+d.name,
-		"CREATE DATABASE "+unfinished+" STRATEGY FILE_COPY", "DROP DATABASE "+unfinished)
+	return d, execAll(ctx, admin, "ALTER DATABASE "+unfinished+" RENAME TO "+d.name)
+}
+
+// settle has PostgreSQL do what it would otherwise do while somebody has a turn: it vacuums what was written, and writes out its buffers.
+func (d *dataset) settle(ctx context.Context) error {
+	owner, err := sql.Open("pgx", d.ownerURL)
+	if err != nil {
+		return err
+	}
+	defer owner.Close()
+	// Only a superuser may say CHECKPOINT, but creating a database by copying its files waits for one, and so does dropping it.
+	const copied = "netra_peers_checkpoint"
+	return execAll(ctx, owner, "VACUUM", "DROP DATABASE IF EXISTS "+copied, "CREATE DATABASE "+copied+" STRATEGY FILE_COPY", "DROP DATABASE "+copied)
 }
 
 // dropStale removes what an earlier schema or populate left for as many users.

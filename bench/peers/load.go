@@ -17,7 +17,9 @@ import (
 	"time"
 )
 
-// connections is how many requests are under way at saturation: enough for two cores, and few enough that nobody's pool is the limit.
+// connections is how many requests can be under way: enough for two cores, and few enough that nobody's pool is the limit. At half load there are as
+// many: with more, the first burst would have servers open more connections to PostgreSQL than saturation did, each of which costs as much as
+// dozens of requests.
 const connections = 16
 
 // client speaks just enough HTTP/1.1 to keep one connection busy, for a fraction of what net/http's client costs: it shares the cores with
@@ -126,17 +128,23 @@ func saturate(ctx context.Context, address string, requests [][]byte, duration t
 	})
 }
 
+// settling is how long a slice at a steady rate goes on before it counts: connections that were idle too long are made again, and processors and
+// caches come back to a server that others have kept from running.
+const settling = 300 * time.Millisecond
+
 // pace asks at a steady rate, whatever the answers take. A request's time begins when it was due, so that a stall is seen by all that come due
-// in it. The connections are so many that one is nearly always free.
+// in it.
 func pace(ctx context.Context, address string, requests [][]byte, rate float64, duration time.Duration) (load, error) {
-	began, next := time.Now(), atomic.Int64{}
-	return drive(ctx, address, duration, 2*connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
+	var next atomic.Int64
+	return drive(ctx, address, settling+duration, connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
 		var times []time.Duration
+		began := end.Add(-settling - duration)
 		for {
 			due := began.Add(time.Duration(float64(next.Add(1)) / rate * float64(time.Second)))
 			if !due.Before(end) {
 				return times, nil
 			}
+			counts := due.Sub(began) > settling
 			if wait := time.Until(due); wait > 0 {
 				time.Sleep(wait)
 				due = time.Now() // waking up late is our doing
@@ -144,9 +152,18 @@ func pace(ctx context.Context, address string, requests [][]byte, rate float64, 
 			if _, err := c.ask(requests[draw.IntN(len(requests))]); err != nil {
 				return nil, err
 			}
-			times = append(times, time.Since(due))
+			if counts {
+				times = append(times, time.Since(due))
+			}
 		}
 	})
+}
+
+// add pools the requests of two loads.
+func (l *load) add(other load) {
+	l.requests, l.took = l.requests+other.requests, l.took+other.took
+	l.times = append(l.times, other.times...)
+	slices.Sort(l.times)
 }
 
 // drive runs work on n connections until the duration is over, or one fails.

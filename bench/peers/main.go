@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,9 +26,10 @@ type plan struct {
 	rounds    int
 	round     time.Duration
 	warm      time.Duration
-	half      time.Duration // of measuring latency at half load
-	growth    []int         // numbers of users
-	only      []string      // contenders, all when empty
+	slices    int // in which latency is measured, of each contender in turns; half as many more of a workload whose p99 is promised
+	slice     time.Duration
+	growth    []int    // numbers of users
+	only      []string // contenders, all when empty
 	workloads []workload
 	out       string // file; nothing is written when empty
 	node      string // directory of the installed packages of the Node peers
@@ -44,29 +46,36 @@ func main() {
 }
 
 func run(ctx context.Context, arguments []string) error {
-	p := plan{rounds: 3, round: 4 * time.Second, warm: time.Second, half: 5 * time.Second, growth: []int{10, 1_000, 10_000}, workloads: workloads}
+	p := plan{rounds: 3, round: 3500 * time.Millisecond, warm: time.Second, slices: 4, slice: 1250 * time.Millisecond, workloads: workloads}
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
 	flags.BoolVar(&p.quick, "quick", false, "three minutes: shorter rounds, fewer workloads, no growth")
 	flags.StringVar(&p.out, "out", "", "the Markdown file whose measured part is replaced; without it the tables are only printed")
 	flags.StringVar(&p.node, "node", "bench/peers/node", "where the Node peers and their packages are")
 	flags.StringVar(&p.program, "netra", "bin/netra", "the binary to measure")
-	only := flags.String("only", "", "contenders, separated by commas: netra, json, http, postgraphile, apollo, yoga, mercurius")
-	named := flags.String("workload", "", "workloads, separated by commas")
-	growth := flags.String("growth", "", "thousands of messages over which the reference query of netra is measured, separated by commas; 10,1000,10000 unless quick")
-	rounds := flags.Int("rounds", 0, "how often each contender has its turn")
+	only := flags.String("only", "", "contenders, separated by commas: netra, bypass, sockets, bare, json, http, postgraphile, apollo, yoga, mercurius")
+	named := flags.String("workload", "", "workloads, separated by commas: reference, point, totals, fan-in, mutation")
+	growth := flags.String("growth", "", "thousands of messages over which the reference query of netra is measured, separated by commas; 10,1000,10000 when everything is measured")
+	rounds := flags.Int("rounds", 0, "how often each contender has its turn at saturation")
+	turns := flags.Int("slices", 0, "how often at half load; -1 for never")
 	file := flags.String("serve-file", "", "serve this file and measure nothing")
+	bare := flags.Bool("serve-bare", false, "serve our graph without our edge and measure nothing")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	if *file != "" {
 		return serveFile(ctx, *file)
 	}
+	if *bare {
+		return serveBare(ctx)
+	}
 	if p.quick {
-		p.round, p.warm, p.half, p.growth = 2*time.Second, 500*time.Millisecond, 2*time.Second, nil
+		p.round, p.warm, p.slices, p.slice = 1500*time.Millisecond, 500*time.Millisecond, 2, time.Second
 		p.workloads = []workload{reference, point}
 	}
-	if *growth != "" {
-		p.growth = nil
+	switch {
+	case *growth == "" && !p.quick && *only == "" && *named == "":
+		p.growth = []int{10, 1_000, 10_000}
+	case *growth != "":
 		for _, text := range strings.Split(*growth, ",") {
 			users, err := strconv.Atoi(text) // each has a thousand messages
 			if err != nil || users < 1 {
@@ -78,17 +87,20 @@ func run(ctx context.Context, arguments []string) error {
 	if *rounds > 0 {
 		p.rounds = *rounds
 	}
+	if *turns != 0 {
+		p.slices = max(0, *turns)
+	}
 	if *only != "" {
 		p.only = strings.Split(*only, ",")
 	}
 	if *named != "" {
 		p.workloads = nil
 		for _, name := range strings.Split(*named, ",") {
-			for _, w := range workloads {
-				if w.name == name {
-					p.workloads = append(p.workloads, w)
-				}
+			i := slices.IndexFunc(workloads, func(w workload) bool { return w.name == name })
+			if i < 0 {
+				return fmt.Errorf("-workload %s: there is no %q", *named, name)
 			}
+			p.workloads = append(p.workloads, workloads[i])
 		}
 	}
 	e := engines{os.Getenv("NETRA_OWNER_DATABASE_URL"), os.Getenv("NETRA_DATABASE_URL"), os.Getenv("NETRA_CLICKHOUSE_URL")}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/netra-ai/netra/bench/proc"
 )
 
 // sample is one round of one contender on one workload.
@@ -25,6 +27,7 @@ type sample struct {
 type series struct {
 	samples    []sample
 	half       load // at half of its own throughput
+	same       load // at half of the slowest one's throughput
 	statements float64
 	trips      float64
 	answer     int // bytes
@@ -77,7 +80,7 @@ func openPostgres(ctx context.Context, ownerURL string) (*postgres, error) {
 	if err := owner.QueryRowContext(ctx, "SELECT pg_backend_pid(), current_setting('server_version')").Scan(&backend, &p.version); err != nil {
 		return nil, err
 	}
-	if p.postmaster, err = parentOf(backend); err != nil {
+	if p.postmaster, err = proc.Parent(backend); err != nil {
 		return nil, fmt.Errorf("PostgreSQL must run on this machine: %w", err)
 	}
 	return p, nil
@@ -100,22 +103,22 @@ func (p *postgres) round(ctx context.Context, pid int, allocated func() (allocat
 		return sample{}, err
 	}
 	if pid != 0 {
-		if before.server, err = cpuOf(pid); err != nil {
+		if before.server, err = proc.CPU(pid); err != nil {
 			return sample{}, err
 		}
 	}
-	if before.postgres, err = cpuOf(p.postmaster); err != nil {
+	if before.postgres, err = proc.CPU(p.postmaster); err != nil {
 		return sample{}, err
 	}
 	l, err := work()
 	if err != nil {
 		return sample{}, err
 	}
-	if after.postgres, err = cpuOf(p.postmaster); err != nil {
+	if after.postgres, err = proc.CPU(p.postmaster); err != nil {
 		return sample{}, err
 	}
 	if pid != 0 {
-		if after.server, err = cpuOf(pid); err != nil {
+		if after.server, err = proc.CPU(pid); err != nil {
 			return sample{}, err
 		}
 	}
@@ -193,7 +196,7 @@ func (p *postgres) sleeps(ctx context.Context, data *dataset) (map[int]int, erro
 		if err != nil {
 			return nil, err
 		}
-		n, err := statusOf(pid, "voluntary_ctxt_switches")
+		n, err := proc.Status(pid, "voluntary_ctxt_switches")
 		switch {
 		case errors.Is(err, os.ErrProcessDone): // its connection was closed
 		case err != nil:

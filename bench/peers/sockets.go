@@ -8,6 +8,7 @@ import (
 	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/netra-ai/netra/bench/socket"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -30,7 +31,7 @@ func openSockets(ctx context.Context, c *contender, tokens []string) (closeAll f
 	opening.SetLimit(8)
 	for i := range sockets {
 		opening.Go(func() (err error) {
-			sockets[i], err = openSocket(openCtx, c, tokens[i], models.GlobalID{Kind: models.KindThread, Key: threadOf(c.data, i, 0).String()}.String())
+			sockets[i], err = openSocket(openCtx, c.address, tokens[i], models.GlobalID{Kind: models.KindThread, Key: threadOf(c.data, i, 0).String()}.String())
 			return err
 		})
 	}
@@ -50,36 +51,27 @@ func openSockets(ctx context.Context, c *contender, tokens []string) (closeAll f
 	return closeAll, nil
 }
 
-func openSocket(ctx context.Context, c *contender, token, thread string) (*websocket.Conn, error) {
-	socket, _, err := (&websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}}).DialContext(ctx, "ws://"+c.address+"/graphql", nil)
+// openSocket returns when the subscription has had its first event.
+func openSocket(ctx context.Context, address, token, thread string) (*websocket.Conn, error) {
+	conn, err := socket.Open(ctx, address, token)
 	if err != nil {
 		return nil, err
 	}
-	if err := socket.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
-		return socket, err
+	if err := socket.Subscribe(conn, "1", watch, map[string]any{"thread": thread}); err != nil {
+		return conn, err
 	}
-	type frame struct {
-		ID      string `json:"id,omitempty"`
-		Type    string `json:"type"`
-		Payload any    `json:"payload,omitempty"`
+	if err := conn.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return conn, err
 	}
-	for _, exchange := range []struct {
-		send   frame
-		expect string
-	}{
-		{frame{Type: "connection_init", Payload: map[string]any{"authorization": "Bearer " + token}}, "connection_ack"},
-		{frame{ID: "1", Type: "subscribe", Payload: map[string]any{"query": watch, "variables": map[string]any{"thread": thread}}}, "next"},
-	} {
-		if err := socket.WriteJSON(exchange.send); err != nil {
-			return socket, err
-		}
-		var answer frame
-		if err := socket.ReadJSON(&answer); err != nil {
-			return socket, err
-		}
-		if answer.Type != exchange.expect {
-			return socket, fmt.Errorf("%s was answered with %s: %v", exchange.send.Type, answer.Type, answer.Payload)
-		}
+	var answer struct {
+		Type    string
+		Payload any
 	}
-	return socket, socket.SetReadDeadline(time.Time{})
+	if err := conn.ReadJSON(&answer); err != nil {
+		return conn, err
+	}
+	if answer.Type != "next" {
+		return conn, fmt.Errorf("a subscription was answered with %s: %v", answer.Type, answer.Payload)
+	}
+	return conn, conn.SetReadDeadline(time.Time{})
 }
