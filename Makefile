@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 # Set-up comes before the build, which embeds what it makes.
 .NOTPARALLEL:
-.PHONY: help run test test-go test-client test-browser setup build generate verify lint bench bench-quick bench-all soak clean
+.PHONY: help run test test-go test-client test-browser setup build generate verify lint bench bench-quick bench-flame bench-all soak clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,9 @@ bench-quick: ## the same in 3 minutes, on the main questions only; writes nothin
 	@scripts/setup.sh --peers
 	@$(MAKE) build
 	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -quick
+
+bench-flame: build ## draw docs/flame-reference.svg: where a reference query's time goes (needs perf)
+	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -flame docs/flame-reference.svg
 
 bench-all: bench ## compare with the peers, and measure what every other benchmark promises (an hour)
 	bin/netra engines --data-dir .netra/bench -- go test -run '^$$' -bench . -timeout 1h ./bench/...

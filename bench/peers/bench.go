@@ -91,6 +91,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer b.postgres.owner.Close()
+	if b.flame != "" {
+		return b.draw(ctx, data)
+	}
 	if err := b.race(ctx, data); err != nil {
 		return err
 	}

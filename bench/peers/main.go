@@ -31,6 +31,7 @@ type plan struct {
 	growth    []int    // numbers of users
 	only      []string // contenders, all when empty
 	workloads []workload
+	flame     string // file
 	out       string // file; nothing is written when empty
 	node      string // directory of the installed packages of the Node peers
 	program   string // the netra binary
@@ -57,6 +58,7 @@ func run(ctx context.Context, arguments []string) error {
 	growth := flags.String("growth", "", "thousands of messages over which the reference query of netra is measured, separated by commas; 10,1000,10000 when everything is measured")
 	rounds := flags.Int("rounds", 0, "how often each contender has its turn at saturation")
 	turns := flags.Int("slices", 0, "how often at half load; -1 for never")
+	flags.StringVar(&p.flame, "flame", "", "an SVG to draw of where netra and PostgreSQL spend the time of reference queries; measures nothing. Needs perf")
 	file := flags.String("serve-file", "", "serve this file and measure nothing")
 	bare := flags.Bool("serve-bare", false, "serve our graph without our edge and measure nothing")
 	if err := flags.Parse(arguments); err != nil {

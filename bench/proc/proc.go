@@ -80,6 +80,16 @@ func CPU(root int) (time.Duration, error) {
 	return sum, err
 }
 
+// Tree is the process and all that descend from it.
+func Tree(root int) ([]int, error) {
+	all, err := tree(root)
+	pids := make([]int, len(all))
+	for i, s := range all {
+		pids[i] = s.pid
+	}
+	return pids, err
+}
+
 // Status adds up a line of /proc/PID/status over the process and its descendants: memory is in kB.
 func Status(root int, line string) (int, error) {
 	all, err := tree(root)
