@@ -21,7 +21,6 @@ import (
 
 	"github.com/netra-ai/netra/analytics"
 	"github.com/netra-ai/netra/graph"
-	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
@@ -42,13 +41,14 @@ func serveBare(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
+	root := &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)}
 	b := &bare{
 		store:  s,
 		secret: []byte(os.Getenv("NETRA_SECRET")),
-		exec:   executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolvers.Resolver{Store: s, Analytics: a, Loaders: new(loaders.Loaders)}})),
+		exec:   executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: root})),
 	}
 	b.exec.SetQueryCache(lru.New[*ast.QueryDocument](100))
-	b.exec.Use(plain.Fields(graph.Plain))
+	b.exec.Use(graph.Plain(root, loaders.Together))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
