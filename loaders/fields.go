@@ -139,7 +139,7 @@ func Root[T interface {
 	}
 	alone := &cohort{ctx: ctx, size: 1} // the connection, whose length is remembered as those of others are
 	return models.NewConnection(Adopt(ctx, one.rows), page, one.more, func(ctx context.Context) (int, error) {
-		return Value(ctx, nil, alone, page, func(ctx context.Context, _ []models.Page) (map[models.Page]int, error) {
+		return Value(ctx, nil, alone, page, func(context.Context, []models.Page) (map[models.Page]int, error) {
 			n, err := count(ctx)
 			return map[models.Page]int{page: n}, err
 		})
