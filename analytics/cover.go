@@ -76,6 +76,13 @@ func settle(borders []int64, grains []grain, now time.Time) []int64 {
 	return settled
 }
 
+// Planning a condition for a piece of time costs as much as reading some hundred rows. Many short pieces (the hours between half-hours at which the days of a
+// zone begin) are read by the finer grain of the same table, with which they are in one piece.
+const (
+	fewPieces  = 8
+	rowsAPiece = 100
+)
+
 // cover divides the steps between borders among grains: each step's whole days, then hours of what is left, then quarters, then events, so that no
 // piece reaches across a border and nothing is counted twice.
 func cover(borders []int64, grains []grain) []part {
@@ -87,26 +94,42 @@ func cover(borders []int64, grains []grain) []part {
 		divide(interval{borders[i-1], borders[i]}, parts)
 	}
 	used := parts[:0]
-	for _, p := range parts {
+	for i, p := range parts {
 		if len(p.within) == 0 {
 			continue
 		}
-		slices.SortFunc(p.within, func(a, b interval) int { return cmp.Compare(a.from, b.from) })
-		joined := p.within[:1]
-		for _, next := range p.within[1:] {
-			if last := &joined[len(joined)-1]; last.to == next.from {
-				last.to = next.to
-			} else {
-				joined = append(joined, next)
-			}
+		p.within = contiguous(p.within)
+		if pieces := int64(len(p.within)); pieces > fewPieces && i+1 < len(parts) && parts[i+1].grain.table == p.grain.table && length(p.within) <= pieces*rowsAPiece*parts[i+1].grain.size {
+			parts[i+1].within = append(parts[i+1].within, p.within...)
+			continue
 		}
-		p.within = joined
 		used = append(used, p)
 	}
 	if len(used) == 0 { // less than a millisecond
 		used = append(used, part{eventGrain, []interval{{borders[0], borders[0]}}})
 	}
 	return used
+}
+
+// contiguous puts pieces in order, and those that meet together.
+func contiguous(pieces []interval) []interval {
+	slices.SortFunc(pieces, func(a, b interval) int { return cmp.Compare(a.from, b.from) })
+	joined := pieces[:1]
+	for _, next := range pieces[1:] {
+		if last := &joined[len(joined)-1]; last.to == next.from {
+			last.to = next.to
+		} else {
+			joined = append(joined, next)
+		}
+	}
+	return joined
+}
+
+func length(pieces []interval) (sum int64) {
+	for _, piece := range pieces {
+		sum += piece.to - piece.from
+	}
+	return sum
 }
 
 func divide(span interval, parts []part) {
