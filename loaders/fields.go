@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/99designs/gqlgen/graphql"
+
 	"github.com/netra-ai/netra/models"
 )
 
@@ -62,8 +64,11 @@ func Page[K comparable, T interface {
 	if joined[K, slice[T], *models.Connection[T]](ctx, parent, want) {
 		return nil, errAsked
 	}
-	return load(ctx, l, parent, want, func(ctx context.Context, asked map[K]int) (map[K]slice[T], error) {
-		found, err := list.Rows(ctx, keys(asked))
+	return load(ctx, l, parent, want, func(batch context.Context, asked map[K]int) (map[K]slice[T], error) {
+		if onlyCounted(ctx) {
+			return nil, nil
+		}
+		found, err := list.Rows(batch, keys(asked))
 		if err != nil {
 			return nil, err
 		}
@@ -81,12 +86,21 @@ func Page[K comparable, T interface {
 			delivered = append(delivered, one.rows...)
 			deliveries += asked[of] * len(one.rows)
 		}
-		deliver(ctx, delivered, deliveries)
+		deliver(batch, delivered, deliveries)
 		return pages, nil
 	}, func(parent models.Cohort, of request[K], rows slice[T]) (*models.Connection[T], error) {
 		return models.NewConnection(rows.rows, page, rows.more, func(ctx context.Context) (int, error) {
 			return Value(ctx, l, parent, of.key, list.Count)
 		}), nil
+	})
+}
+
+// onlyCounted says that the operation wants to know of the connection under ctx's field how long the list is, and nothing of its rows.
+func onlyCounted(ctx context.Context) bool {
+	field := graphql.GetFieldContext(ctx).Field
+	of := field.Definition.Type.Name()
+	return !slices.ContainsFunc(graphql.CollectFields(graphql.GetOperationContext(ctx), field.Selections, []string{of}), func(f graphql.CollectedField) bool {
+		return f.Name != "totalCount" && f.Name != "__typename"
 	})
 }
 
@@ -125,14 +139,20 @@ func asLoaded[K comparable, V any](_ models.Cohort, _ request[K], value V) (V, e
 
 func keys[K comparable](asked map[K]int) []K { return slices.Collect(maps.Keys(asked)) }
 
-// Root makes the connection of a root field, whose list has no parent.
+// Root loads the connection of a root field, whose list has no parent. Rows and count are those of a List.
 func Root[T interface {
 	Object
 	models.Listed
-}](ctx context.Context, rows []T, page models.Page, count func(context.Context) (int, error)) *models.Connection[T] {
+}](ctx context.Context, page models.Page, rows func() ([]T, error), count func(context.Context) (int, error)) (*models.Connection[T], error) {
 	var one slice[T]
-	for _, row := range rows {
-		one = one.with(row, page)
+	if !onlyCounted(ctx) {
+		found, err := rows()
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range found {
+			one = one.with(row, page)
+		}
 	}
 	if page.Backward {
 		slices.Reverse(one.rows)
@@ -143,5 +163,5 @@ func Root[T interface {
 			n, err := count(ctx)
 			return map[models.Page]int{page: n}, err
 		})
-	})
+	}), nil
 }

@@ -35,11 +35,9 @@ func (r *queryResolver) AuditLogs(ctx context.Context, first *int, after *string
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.Store.ListAuditLogs(ctx, page, filter, selected(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return loaders.Root(ctx, rows, page, func(ctx context.Context) (int, error) { return r.Store.CountAuditLogs(ctx, filter) }), nil
+	return loaders.Root(ctx, page, func() ([]*models.AuditLog, error) {
+		return r.Store.ListAuditLogs(ctx, page, filter, selected(ctx))
+	}, func(ctx context.Context) (int, error) { return r.Store.CountAuditLogs(ctx, filter) })
 }
 
 func (r *userResolver) AuditLogs(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string, filter *models.AuditLogFilter, orderBy models.AuditLogOrder) (*models.Connection[*models.AuditLog], error) {

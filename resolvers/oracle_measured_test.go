@@ -211,13 +211,14 @@ func (m oracleMeasured[T]) RecentWorkloads(ctx context.Context, of T, first *int
 	if err != nil {
 		return nil, err
 	}
-	m.o.ask(ctx, of, responsePath(ctx))
-	rows, err := m.o.analytics.RecentWorkloads(ctx, []models.Subject{of.Subject()}, page)
-	return loaders.Root(ctx, rows, page, func(ctx context.Context) (int, error) {
+	return loaders.Root(ctx, page, func() ([]*models.Workload, error) {
+		m.o.ask(ctx, of, responsePath(ctx))
+		return m.o.analytics.RecentWorkloads(ctx, []models.Subject{of.Subject()}, page)
+	}, func(ctx context.Context) (int, error) {
 		m.o.ask(ctx, of, responsePath(ctx)+"count")
 		counts, err := m.o.analytics.CountRecentWorkloads(ctx, []models.Subject{of.Subject()})
 		return counts[of.Subject()], err
-	}), err
+	})
 }
 
 func (m oracleMeasured[T]) Events(ctx context.Context, of T, first *int, after *string, last *int, before *string, filter *models.WorkloadEventFilter) (*models.WorkloadEventConnection, error) {
@@ -229,13 +230,14 @@ func (m oracleMeasured[T]) Events(ctx context.Context, of T, first *int, after *
 	if err != nil {
 		return nil, err
 	}
-	m.o.ask(ctx, of, responsePath(ctx))
-	rows, err := m.o.analytics.Events(ctx, []models.Subject{of.Subject()}, question)
-	return loaders.Root(ctx, rows, page, func(ctx context.Context) (int, error) {
+	return loaders.Root(ctx, page, func() ([]*models.WorkloadEvent, error) {
+		m.o.ask(ctx, of, responsePath(ctx))
+		return m.o.analytics.Events(ctx, []models.Subject{of.Subject()}, question)
+	}, func(ctx context.Context) (int, error) {
 		m.o.ask(ctx, of, responsePath(ctx)+"count")
 		counts, err := m.o.analytics.CountEvents(ctx, []models.Subject{of.Subject()}, question)
 		return counts[of.Subject()], err
-	}), err
+	})
 }
 
 func (o oracleQuery) Platform(ctx context.Context) (*models.Platform, error) {

@@ -394,7 +394,9 @@ func list[T models.Listed](ctx context.Context, o *oracle, rows []T, args models
 	if err != nil {
 		return nil, err
 	}
-	o.note(ctx, "")
+	if wantsRows(ctx) {
+		o.note(ctx, "")
+	}
 	var all []T
 	for _, row := range rows {
 		if matches(row) {
@@ -420,6 +422,9 @@ func list[T models.Listed](ctx context.Context, o *oracle, rows []T, args models
 		return len(all), nil
 	}), nil
 }
+
+// wantsRows is false where a connection is asked for its length alone.
+func wantsRows(ctx context.Context) bool { return wants(ctx, "nodes", "edges", "pageInfo") }
 
 // compare orders two positions: by value, then by id.
 func compare(a, b models.Cursor, order models.Order) int {

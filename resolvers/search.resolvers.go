@@ -29,11 +29,9 @@ func (r *queryResolver) Search(ctx context.Context, query string, types []models
 		}
 		search.SimilarTo = &similar
 	}
-	rows, err := r.Store.Search(ctx, search, page, selected(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return loaders.Root(ctx, rows, page, nil), nil // a search has no totalCount
+	return loaders.Root(ctx, page, func() ([]*models.SearchHit, error) {
+		return r.Store.Search(ctx, search, page, selected(ctx))
+	}, nil) // a search has no totalCount
 }
 
 func (r *queryResolver) SimilarReferences(ctx context.Context, to models.SimilarityInput, first int, minScore *float64) ([]*models.SimilarReference, error) {

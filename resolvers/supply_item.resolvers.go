@@ -25,11 +25,9 @@ func (r *queryResolver) SupplyItems(ctx context.Context, first *int, after *stri
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.Store.ListSupplyItems(ctx, page, filter, selected(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return loaders.Root(ctx, rows, page, func(ctx context.Context) (int, error) { return r.Store.CountSupplyItems(ctx, filter) }), nil
+	return loaders.Root(ctx, page, func() ([]*models.SupplyItem, error) {
+		return r.Store.ListSupplyItems(ctx, page, filter, selected(ctx))
+	}, func(ctx context.Context) (int, error) { return r.Store.CountSupplyItems(ctx, filter) })
 }
 
 func (r *supplyItemResolver) User(ctx context.Context, obj *models.SupplyItem) (*models.User, error) {

@@ -34,11 +34,9 @@ func (r *queryResolver) Users(ctx context.Context, first *int, after *string, la
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.Store.ListUsers(ctx, page, filter, selected(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return loaders.Root(ctx, rows, page, func(ctx context.Context) (int, error) { return r.Store.CountUsers(ctx, filter) }), nil
+	return loaders.Root(ctx, page, func() ([]*models.User, error) {
+		return r.Store.ListUsers(ctx, page, filter, selected(ctx))
+	}, func(ctx context.Context) (int, error) { return r.Store.CountUsers(ctx, filter) })
 }
 
 func (r *userResolver) Threads(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string, filter *models.ThreadFilter, orderBy models.ThreadOrder) (*models.Connection[*models.Thread], error) {
