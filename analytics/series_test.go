@@ -107,7 +107,7 @@ func TestSeriesSQL(t *testing.T) {
 			" OR start >= {t11:DateTime('UTC')} AND start < {t12:DateTime('UTC')} OR start >= {t13:DateTime('UTC')} AND start < {t14:DateTime('UTC')})"+
 			" OR grain = 'quarter' AND (start >= {t15:DateTime('UTC')} AND start < {t16:DateTime('UTC')} OR start >= {t17:DateTime('UTC')} AND start < {t18:DateTime('UTC')}"+
 			" OR start >= {t19:DateTime('UTC')} AND start < {t20:DateTime('UTC')}))"+chosen+
-			") GROUP BY tenant, subject, metric_name, unit, step ORDER BY tenant, subject, metric_name, unit, number", text)
+			") GROUP BY tenant, subject, metric_name, unit, step", text)
 		utc := first.Truncate(day)
 		require.Equal(t, clickhouse.Parameters{
 			"names": "['latency_ms']", "units": "['ms']",
@@ -136,7 +136,7 @@ func TestSeriesSQL(t *testing.T) {
 			" SELECT tenant, subject, metric_name, unit, toUInt64(1) AS number, sum(event_count), sum(total_value), min(min_value), max(max_value) FROM ("+
 			"SELECT user_id AS tenant, "+owner+columns+"workload_id IN runs AND (user_id, "+owner+") IN {keys:Array(Tuple(UInt32, String))"+rest+
 			" UNION ALL SELECT user_id AS tenant, thread_id"+columns+"thread_id IN {ids:Array(String)} AND "+owner+" != thread_id AND (user_id, thread_id) IN {keys:Array(Tuple(UInt32, String))"+rest+
-			") GROUP BY tenant, subject, metric_name, unit ORDER BY tenant, subject, metric_name, unit, number", text)
+			") GROUP BY tenant, subject, metric_name, unit", text)
 	})
 }
 

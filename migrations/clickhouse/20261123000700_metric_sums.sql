@@ -5,8 +5,9 @@
 -- A range is made of few rows so: whole days, hours of what is left, and quarters of what is left then. Each further table that a query reads costs it more
 -- than the rows do, hence one for all.
 --
--- Few rows matter to a question and their sketches are large: the sketches of a whole granule are made where one is wanted. Hence the small granules, and
--- the key, by which the days of all metrics of a user lie together.
+-- Few rows matter to a question and their sketches are large: the sketches of a whole granule are made where one is wanted. Hence the small granules and
+-- blocks, and the key, by which the days of all metrics of a user lie together. To find where a granule's block ends, ClickHouse walks through the granules
+-- that share it: of a LowCardinality column all share the dictionary's, hence plain strings.
 --
 -- A repetition begins with an empty table, as long as there is metrics_15m to fill it from. Events that are written meanwhile are missing: writers wait
 -- until the migration is over.
@@ -16,8 +17,8 @@ DROP VIEW IF EXISTS metric_sums_view SYNC;
 
 CREATE TABLE IF NOT EXISTS metric_sums (
     user_id UInt32,
-    metric_name LowCardinality(String),
-    unit LowCardinality(String),
+    metric_name String,
+    unit String,
     grain Enum8('day' = 1, 'hour' = 2, 'quarter' = 3),
     start DateTime('UTC'),
     total_value SimpleAggregateFunction(sum, Float64),
@@ -29,7 +30,7 @@ CREATE TABLE IF NOT EXISTS metric_sums (
 PARTITION BY toYYYYMM(start)
 ORDER BY (user_id, grain, metric_name, unit, start)
 TTL start + INTERVAL 1 YEAR
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 64;
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 16, min_compress_block_size = 4096;
 
 TRUNCATE TABLE metric_sums SYNC;
 
@@ -44,8 +45,8 @@ AS SELECT user_id, metric_name, unit, grain, start, total_value, event_count, mi
 FROM (
     SELECT
         user_id,
-        toLowCardinality(metric.name) AS metric_name,
-        toLowCardinality(metric.unit) AS unit,
+        metric.name AS metric_name,
+        metric.unit AS unit,
         toStartOfFifteenMinutes(timestamp) AS quarter,
         sum(metric.value) AS total_value,
         count() AS event_count,
