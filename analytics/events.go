@@ -23,7 +23,7 @@ const (
 
 // Events asks for one page of events for each subject, the latest first.
 type Events struct {
-	limit      int
+	rows       int // one more than the page has, unless nobody asks whether the list goes on
 	backward   bool
 	from, to   time.Time
 	where      string
@@ -33,7 +33,7 @@ type Events struct {
 
 // NewEvents fails with BadUserInput.
 func NewEvents(page models.Page, filter *models.WorkloadEventFilter) (Events, error) {
-	q := Events{limit: page.Limit, backward: page.Backward, to: time.Unix(1<<32, 0).UTC(), parameters: clickhouse.Parameters{}}
+	q := Events{rows: page.Rows(), backward: page.Backward, to: time.Unix(1<<32, 0).UTC(), parameters: clickhouse.Parameters{}}
 	if filter != nil {
 		if err := q.filter(filter); err != nil {
 			return Events{}, err
@@ -143,7 +143,7 @@ func (q Events) SQL(in scope) (string, clickhouse.Parameters) {
 	if q.backward {
 		direction = ""
 	}
-	limit := strconv.Itoa(q.limit + 1)
+	limit := strconv.Itoa(q.rows)
 	position := "timestamp" + direction + ", event_id" + direction
 	inTableOrder := " ORDER BY user_id" + direction + ", " + position
 	switch {

@@ -51,7 +51,7 @@ func (q recentPage) SQL(in scope) (string, clickhouse.Parameters) {
 	return "SELECT tenant, subject, user_id, workload_id, max(seen) AS last_seen FROM (" + recentColumns(in) +
 		") GROUP BY tenant, subject, user_id, workload_id HAVING " + having +
 		" ORDER BY tenant, subject, last_seen" + direction + ", user_id" + direction + ", workload_id" + direction +
-		" LIMIT " + strconv.Itoa(q.Limit+1) + " BY tenant, subject", parameters
+		" LIMIT " + strconv.Itoa(q.Rows()) + " BY tenant, subject", parameters
 }
 
 // RecentWorkloads are each subject's workloads of the last seven days in the page's order, with one more where the list goes on.

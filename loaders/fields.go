@@ -47,8 +47,8 @@ func One[K comparable, T Object](ctx context.Context, l *Loaders, parent models.
 
 // List is how a connection's rows are had: one page for each of several parents.
 type List[K comparable, T models.Listed] struct {
-	// Rows are the pages' rows, each page in its order (reversed when Backward), with one row more where the list goes on.
-	Rows func(context.Context, []K) ([]T, error)
+	// Rows are the pages' rows, each page in its order (reversed when Backward): page.Rows() of each parent, as far as there are.
+	Rows func(context.Context, []K, models.Page) ([]T, error)
 	// Parent tells to whose page a row belongs.
 	Parent func(T) K
 	// Count is the whole length of each parent's list. Parents without any may be left out.
@@ -65,10 +65,11 @@ func Page[K comparable, T interface {
 		return nil, errAsked
 	}
 	return load(ctx, l, parent, want, func(batch context.Context, asked map[K]int) (map[K]slice[T], error) {
-		if onlyCounted(ctx) {
+		page, wanted := wantedOf(ctx, page)
+		if !wanted {
 			return nil, nil
 		}
-		found, err := list.Rows(batch, keys(asked))
+		found, err := list.Rows(batch, keys(asked), page)
 		if err != nil {
 			return nil, err
 		}
@@ -95,13 +96,20 @@ func Page[K comparable, T interface {
 	})
 }
 
-// onlyCounted says that the operation wants to know of the connection under ctx's field how long the list is, and nothing of its rows.
-func onlyCounted(ctx context.Context) bool {
-	field := graphql.GetFieldContext(ctx).Field
-	of := field.Definition.Type.Name()
-	return !slices.ContainsFunc(graphql.CollectFields(graphql.GetOperationContext(ctx), field.Selections, []string{of}), func(f graphql.CollectedField) bool {
-		return f.Name != "totalCount" && f.Name != "__typename"
-	})
+// wantedOf is the page as far as the operation wants the connection under ctx's field: false where it wants to know how long the list is, and nothing of its rows.
+func wantedOf(ctx context.Context, page models.Page) (models.Page, bool) {
+	field, rows := graphql.GetFieldContext(ctx).Field, false
+	page.Bare = true
+	for _, f := range graphql.CollectFields(graphql.GetOperationContext(ctx), field.Selections, []string{field.Definition.Type.Name()}) {
+		switch f.Name {
+		case "totalCount", "__typename":
+		case "pageInfo":
+			rows, page.Bare = true, false
+		default:
+			rows = true
+		}
+	}
+	return page, rows
 }
 
 // slice is a page as it is put together.
@@ -143,10 +151,10 @@ func keys[K comparable](asked map[K]int) []K { return slices.Collect(maps.Keys(a
 func Root[T interface {
 	Object
 	models.Listed
-}](ctx context.Context, page models.Page, rows func() ([]T, error), count func(context.Context) (int, error)) (*models.Connection[T], error) {
+}](ctx context.Context, page models.Page, rows func(models.Page) ([]T, error), count func(context.Context) (int, error)) (*models.Connection[T], error) {
 	var one slice[T]
-	if !onlyCounted(ctx) {
-		found, err := rows()
+	if page, wanted := wantedOf(ctx, page); wanted {
+		found, err := rows(page)
 		if err != nil {
 			return nil, err
 		}

@@ -53,6 +53,15 @@ type Page struct {
 	After    *Cursor
 	Before   *Cursor
 	Order    Order
+	Bare     bool // nobody wants to know whether the list goes on
+}
+
+// Rows is how many rows are read for the page: one more than it has, which tells whether the list goes on.
+func (p Page) Rows() int {
+	if p.Bare {
+		return p.Limit
+	}
+	return p.Limit + 1
 }
 
 // PageArguments are a connection's arguments as the client gave them.

@@ -27,7 +27,7 @@ func (r *userResolver) APIKeys(ctx context.Context, obj *models.User, first *int
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.APIKey]{
-		Rows: func(batch context.Context, users []int) ([]*models.APIKey, error) {
+		Rows: func(batch context.Context, users []int, page models.Page) ([]*models.APIKey, error) {
 			return r.Store.APIKeysOfUsers(batch, users, page, filter, selected(ctx))
 		},
 		Parent: func(k *models.APIKey) int { return k.UserID },

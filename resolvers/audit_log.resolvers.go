@@ -35,7 +35,7 @@ func (r *queryResolver) AuditLogs(ctx context.Context, first *int, after *string
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Root(ctx, page, func() ([]*models.AuditLog, error) {
+	return loaders.Root(ctx, page, func(page models.Page) ([]*models.AuditLog, error) {
 		return r.Store.ListAuditLogs(ctx, page, filter, selected(ctx))
 	}, func(ctx context.Context) (int, error) { return r.Store.CountAuditLogs(ctx, filter) })
 }
@@ -46,7 +46,7 @@ func (r *userResolver) AuditLogs(ctx context.Context, obj *models.User, first *i
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.AuditLog]{
-		Rows: func(batch context.Context, users []int) ([]*models.AuditLog, error) {
+		Rows: func(batch context.Context, users []int, page models.Page) ([]*models.AuditLog, error) {
 			return r.Store.AuditLogsOfUsers(batch, users, page, filter, selected(ctx))
 		},
 		Parent: func(l *models.AuditLog) int { return *l.UserID },

@@ -197,7 +197,7 @@ func (r *Resolver) recentWorkloads(ctx context.Context, of models.Measured, args
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, of.Cohort(), of.Subject(), page, loaders.List[models.Subject, *models.Workload]{
-		Rows: func(batch context.Context, subjects []models.Subject) ([]*models.Workload, error) {
+		Rows: func(batch context.Context, subjects []models.Subject, page models.Page) ([]*models.Workload, error) {
 			return r.Analytics.RecentWorkloads(batch, subjects, page)
 		},
 		Parent: func(w *models.Workload) models.Subject { return w.Of },
@@ -215,7 +215,7 @@ func (r *Resolver) events(ctx context.Context, of models.Measured, args models.P
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, of.Cohort(), of.Subject(), page, loaders.List[models.Subject, *models.WorkloadEvent]{
-		Rows: func(batch context.Context, subjects []models.Subject) ([]*models.WorkloadEvent, error) {
+		Rows: func(batch context.Context, subjects []models.Subject, _ models.Page) ([]*models.WorkloadEvent, error) {
 			return r.Analytics.Events(batch, subjects, question)
 		},
 		Parent: func(e *models.WorkloadEvent) models.Subject { return e.Of },

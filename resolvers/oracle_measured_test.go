@@ -211,7 +211,7 @@ func (m oracleMeasured[T]) RecentWorkloads(ctx context.Context, of T, first *int
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Root(ctx, page, func() ([]*models.Workload, error) {
+	return loaders.Root(ctx, page, func(page models.Page) ([]*models.Workload, error) {
 		m.o.ask(ctx, of, responsePath(ctx))
 		return m.o.analytics.RecentWorkloads(ctx, []models.Subject{of.Subject()}, page)
 	}, func(ctx context.Context) (int, error) {
@@ -230,7 +230,7 @@ func (m oracleMeasured[T]) Events(ctx context.Context, of T, first *int, after *
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Root(ctx, page, func() ([]*models.WorkloadEvent, error) {
+	return loaders.Root(ctx, page, func(page models.Page) ([]*models.WorkloadEvent, error) {
 		m.o.ask(ctx, of, responsePath(ctx))
 		return m.o.analytics.Events(ctx, []models.Subject{of.Subject()}, question)
 	}, func(ctx context.Context) (int, error) {

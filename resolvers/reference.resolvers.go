@@ -31,7 +31,7 @@ func (r *userResolver) References(ctx context.Context, obj *models.User, first *
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.Reference]{
-		Rows: func(batch context.Context, users []int) ([]*models.Reference, error) {
+		Rows: func(batch context.Context, users []int, page models.Page) ([]*models.Reference, error) {
 			return r.Store.ReferencesOfUsers(batch, users, page, filter, selected(ctx))
 		},
 		Parent: func(row *models.Reference) int { return row.UserID },

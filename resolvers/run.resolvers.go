@@ -32,7 +32,7 @@ func (r *runResolver) Timeline(ctx context.Context, obj *models.Run, first *int,
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.RunTransition]{
-		Rows: func(batch context.Context, runs []uuid.UUID) ([]*models.RunTransition, error) {
+		Rows: func(batch context.Context, runs []uuid.UUID, page models.Page) ([]*models.RunTransition, error) {
 			return r.Store.TransitionsOfRuns(batch, runs, page)
 		},
 		Parent: func(t *models.RunTransition) uuid.UUID { return t.RunID },

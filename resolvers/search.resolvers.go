@@ -29,7 +29,7 @@ func (r *queryResolver) Search(ctx context.Context, query string, types []models
 		}
 		search.SimilarTo = &similar
 	}
-	return loaders.Root(ctx, page, func() ([]*models.SearchHit, error) {
+	return loaders.Root(ctx, page, func(page models.Page) ([]*models.SearchHit, error) {
 		return r.Store.Search(ctx, search, page, selected(ctx))
 	}, nil) // a search has no totalCount
 }

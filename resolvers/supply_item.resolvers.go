@@ -25,7 +25,7 @@ func (r *queryResolver) SupplyItems(ctx context.Context, first *int, after *stri
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Root(ctx, page, func() ([]*models.SupplyItem, error) {
+	return loaders.Root(ctx, page, func(page models.Page) ([]*models.SupplyItem, error) {
 		return r.Store.ListSupplyItems(ctx, page, filter, selected(ctx))
 	}, func(ctx context.Context) (int, error) { return r.Store.CountSupplyItems(ctx, filter) })
 }
@@ -43,7 +43,7 @@ func (r *userResolver) SupplyItems(ctx context.Context, obj *models.User, first 
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.SupplyItem]{
-		Rows: func(batch context.Context, users []int) ([]*models.SupplyItem, error) {
+		Rows: func(batch context.Context, users []int, page models.Page) ([]*models.SupplyItem, error) {
 			return r.Store.SupplyItemsOfUsers(batch, users, page, filter, selected(ctx))
 		},
 		Parent: func(s *models.SupplyItem) int { return *s.UserID },

@@ -28,7 +28,7 @@ func (r *threadResolver) Messages(ctx context.Context, obj *models.Thread, first
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.Message]{
-		Rows: func(batch context.Context, threads []uuid.UUID) ([]*models.Message, error) {
+		Rows: func(batch context.Context, threads []uuid.UUID, page models.Page) ([]*models.Message, error) {
 			return r.Store.MessagesOfThreads(batch, threads, page, filter, selected(ctx))
 		},
 		Parent: func(m *models.Message) uuid.UUID { return m.ThreadID },
@@ -44,7 +44,7 @@ func (r *threadResolver) Runs(ctx context.Context, obj *models.Thread, first *in
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.Run]{
-		Rows: func(batch context.Context, threads []uuid.UUID) ([]*models.Run, error) {
+		Rows: func(batch context.Context, threads []uuid.UUID, page models.Page) ([]*models.Run, error) {
 			return r.Store.RunsOfThreads(batch, threads, page, filter, selected(ctx))
 		},
 		Parent: func(run *models.Run) uuid.UUID { return *run.ThreadID },
@@ -60,7 +60,7 @@ func (r *threadResolver) Activity(ctx context.Context, obj *models.Thread, first
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[uuid.UUID, *models.ThreadActivity]{
-		Rows: func(batch context.Context, threads []uuid.UUID) ([]*models.ThreadActivity, error) {
+		Rows: func(batch context.Context, threads []uuid.UUID, page models.Page) ([]*models.ThreadActivity, error) {
 			return r.Store.ActivityOfThreads(batch, threads, page)
 		},
 		Parent: func(a *models.ThreadActivity) uuid.UUID { return a.ThreadID },

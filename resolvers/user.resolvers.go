@@ -34,7 +34,7 @@ func (r *queryResolver) Users(ctx context.Context, first *int, after *string, la
 	if err != nil {
 		return nil, err
 	}
-	return loaders.Root(ctx, page, func() ([]*models.User, error) {
+	return loaders.Root(ctx, page, func(page models.Page) ([]*models.User, error) {
 		return r.Store.ListUsers(ctx, page, filter, selected(ctx))
 	}, func(ctx context.Context) (int, error) { return r.Store.CountUsers(ctx, filter) })
 }
@@ -45,7 +45,7 @@ func (r *userResolver) Threads(ctx context.Context, obj *models.User, first *int
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.Thread]{
-		Rows: func(batch context.Context, users []int) ([]*models.Thread, error) {
+		Rows: func(batch context.Context, users []int, page models.Page) ([]*models.Thread, error) {
 			return r.Store.ThreadsOfUsers(batch, users, page, filter, selected(ctx))
 		},
 		Parent: func(t *models.Thread) int { return t.UserID },
@@ -61,7 +61,7 @@ func (r *userResolver) Runs(ctx context.Context, obj *models.User, first *int, a
 		return nil, err
 	}
 	return loaders.Page(ctx, r.Loaders, obj.Cohort(), obj.DatabaseID, page, loaders.List[int, *models.Run]{
-		Rows: func(batch context.Context, users []int) ([]*models.Run, error) {
+		Rows: func(batch context.Context, users []int, page models.Page) ([]*models.Run, error) {
 			return r.Store.RunsOfUsers(batch, users, page, filter, selected(ctx))
 		},
 		Parent: func(run *models.Run) int { return run.UserID },

@@ -333,7 +333,7 @@ func activityPages(threadIDs []uuid.UUID, page models.Page) *statement {
 	if page.Backward {
 		direction = ""
 	}
-	threads, most := q.keys(threadIDs, "uuid"), strconv.Itoa(page.Limit+1)
+	threads, most := q.keys(threadIDs, "uuid"), strconv.Itoa(page.Rows())
 	// part is one table's page. Of one instant, transitions come before messages, which decides for a bound of the other kind.
 	part := func(columns, from, at, id string, transitions bool) {
 		q.WriteString("(SELECT " + columns + " FROM " + from + " WHERE thread_id = parent.key")

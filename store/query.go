@@ -114,7 +114,7 @@ func (s *statement) page(page models.Page) {
 		direction = " DESC"
 	}
 	// Not an argument: of a limit that it does not know, PostgreSQL expects a tenth of the rows, and would plan anew each time to learn better.
-	s.WriteString(" ORDER BY " + order.Column + direction + ", id" + direction + " LIMIT " + strconv.Itoa(page.Limit+1))
+	s.WriteString(" ORDER BY " + order.Column + direction + ", id" + direction + " LIMIT " + strconv.Itoa(page.Rows()))
 }
 
 // keys adds a list of keys for unnest and = ANY. It stands in a subquery so that the planner does not see how long it is: a plan made for the very

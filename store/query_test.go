@@ -29,6 +29,12 @@ func TestStatements(t *testing.T) {
 				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT 21) AS messages",
 			[]any{[]uuid.UUID{id}},
 		},
+		"a page of which nobody asks whether the list goes on": {
+			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 20, Order: order, Bare: true}, nil, messageFilter(nil)),
+			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
+				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT 20) AS messages",
+			[]any{[]uuid.UUID{id}},
+		},
 		"a page backwards, filtered, between cursors": {
 			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 5, Backward: true, Order: order, After: &cursor, Before: &cursor}, nil,
 				messageFilter(&models.MessageFilter{Role: []models.MessageRole{models.RoleUser}, CreatedAt: &models.TimeFilter{From: &at}, Metadata: models.JSON(`{"a":1}`)})),
