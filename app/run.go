@@ -104,13 +104,9 @@ func (a *App) CancelRuns(ctx context.Context, input models.CancelRunsInput) (*mo
 		return payload, err
 	}
 	found := byKey(rows, func(r *models.Run) uuid.UUID { return r.DatabaseID })
-	for i, item := range done {
-		result := &models.RunResult{ID: input.IDs[i], UserErrors: itemErrors(item.err())}
-		if item.Code == "" {
-			result.Run = found[item.Key]
-		}
-		payload.Results = append(payload.Results, result)
-	}
+	payload.Results = resultsOf(done, found, func(i int, run *models.Run, wrong []*models.UserError) *models.RunResult {
+		return &models.RunResult{ID: input.IDs[i], Run: run, UserErrors: wrong}
+	})
 	return payload, nil
 }
 

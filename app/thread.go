@@ -202,14 +202,9 @@ func (a *App) ArchiveThreads(ctx context.Context, input models.ArchiveThreadsInp
 	if err != nil || len(wrong) > 0 {
 		return payload, err
 	}
-	found := byKey(rows, threadKey)
-	for i, item := range done {
-		result := &models.ThreadResult{ID: input.IDs[i], UserErrors: itemErrors(item.err())}
-		if item.Code == "" {
-			result.Thread = found[item.Key]
-		}
-		payload.Results = append(payload.Results, result)
-	}
+	payload.Results = resultsOf(done, byKey(rows, threadKey), func(i int, thread *models.Thread, wrong []*models.UserError) *models.ThreadResult {
+		return &models.ThreadResult{ID: input.IDs[i], Thread: thread, UserErrors: wrong}
+	})
 	return payload, nil
 }
 
@@ -221,6 +216,19 @@ func byKey[T any](rows []T, key func(T) uuid.UUID) map[uuid.UUID]T {
 		found[key(row)] = row
 	}
 	return found
+}
+
+// resultsOf makes what is answered of each of several objects, of those found that something was done to.
+func resultsOf[T, R any](items []itemDone, found map[uuid.UUID]*T, result func(i int, object *T, wrong []*models.UserError) R) []R {
+	results := make([]R, len(items))
+	for i, item := range items {
+		var object *T
+		if item.Code == "" {
+			object = found[item.Key]
+		}
+		results[i] = result(i, object, itemErrors(item.err()))
+	}
+	return results
 }
 
 func keysOf(items []itemDone) []uuid.UUID {

@@ -295,8 +295,8 @@ func TestStreams_Limits(t *testing.T) {
 	})
 }
 
-// steady is a source that says something now and then, and never ends by itself.
-func steady(ctx context.Context, stop <-chan struct{}) <-chan *models.RunEvent {
+// steady is a source that says something, pauses and says something again, and never ends by itself.
+func steady(ctx context.Context, stop <-chan struct{}, pause time.Duration) <-chan *models.RunEvent {
 	events := make(chan *models.RunEvent)
 	go func() {
 		defer close(events)
@@ -308,7 +308,7 @@ func steady(ctx context.Context, stop <-chan struct{}) <-chan *models.RunEvent {
 			case <-stop:
 				return
 			}
-			wait.For(ctx, 20*time.Millisecond)
+			wait.For(ctx, pause)
 		}
 	}()
 	return events
@@ -327,7 +327,9 @@ func TestStreams_TokensEnd(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		stop := make(chan struct{})
-		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) { return steady(ctx, stop), nil }
+		f.watch = func(ctx context.Context) (<-chan *models.RunEvent, error) {
+			return steady(ctx, stop, 20*time.Millisecond), nil
+		}
 		c := f.as(t, "seconds")
 		c.send(subscribe("1", watch))
 		c.expect(next("1", 1))

@@ -506,20 +506,7 @@ func TestWebsocket_Deadlines(t *testing.T) {
 
 // flood never ends by itself.
 func flood(ctx context.Context, stop <-chan struct{}) <-chan *models.RunEvent {
-	events := make(chan *models.RunEvent)
-	go func() {
-		defer close(events)
-		for version := 1; ; version++ {
-			select {
-			case events <- event(version):
-			case <-ctx.Done():
-				return
-			case <-stop:
-				return
-			}
-		}
-	}()
-	return events
+	return steady(ctx, stop, 0)
 }
 
 func TestWebsocket_Subscriptions(t *testing.T) {
