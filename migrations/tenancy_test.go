@@ -125,7 +125,7 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 	}, rights)
 	require.Equal(t, []string{"audit_logs_id_seq", "users_id_seq"}, column[string](t, s.owner, `SELECT relname::text FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND CASE relkind WHEN 'S' THEN has_sequence_privilege('netra_app', oid, 'USAGE') END ORDER BY relname`))
-	require.Equal(t, []string{"authenticate_api_key", "authenticate_viewer", "expire_run_events", "find_login", "find_supply_items", "search_documents", "usable_api_keys"}, column[string](t, s.owner, `SELECT proname::text FROM pg_proc
+	require.Equal(t, []string{"authenticate_api_key", "expire_run_events", "find_login", "find_supply_items", "search_documents", "usable_api_keys"}, column[string](t, s.owner, `SELECT proname::text FROM pg_proc
 		WHERE pronamespace = 'public'::regnamespace AND prosecdef AND has_function_privilege('netra_app', oid, 'EXECUTE') ORDER BY proname`))
 	require.Empty(t, column[string](t, s.owner, `SELECT proname::text FROM pg_proc
 		WHERE pronamespace = 'public'::regnamespace AND prosecdef AND NOT coalesce(array_to_string(proconfig, ',') LIKE 'search_path=pg_catalog, pg_temp%', false)`),

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"sync"
 	"time"
 
@@ -49,16 +47,16 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 		}
 		return entry.viewer, nil
 	}
-	viewer := models.Viewer{UserID: userID}
-	err := s.db.DB.QueryRowContext(ctx, "SELECT superuser FROM authenticate_viewer($1)", userID).Scan(&viewer.Superuser)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return models.Viewer{}, models.Errorf(models.Unauthenticated, "this account cannot be used")
-	case err != nil:
-		return models.Viewer{}, translate(ctx, err)
+	asking := models.WithViewer(ctx, models.Viewer{UserID: userID})
+	rows, err := query[grant](asking, s, standing, []any{[]int{userID}})
+	if err != nil {
+		return models.Viewer{}, err
 	}
-	entry.viewer, entry.until = viewer, time.Now().Add(viewerAge)
-	return viewer, nil
+	if len(rows) == 0 {
+		return models.Viewer{}, models.Errorf(models.Unauthenticated, "this account cannot be used")
+	}
+	entry.viewer, entry.until = rows[0].viewer(), time.Now().Add(viewerAge)
+	return entry.viewer, nil
 }
 
 // renewViewers asks about the users who come often. When it fails they are asked about one by one, and told.
@@ -141,10 +139,12 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	return entry.viewer, entry.expires, nil
 }
 
-// standing is a grant for each of these users, and of these API keys, that are good now.
-const standing = `SELECT NULL::uuid AS api_key, u.id AS user_id, v.superuser, NULL::text[] AS permissions
-	FROM unnest($1::int[]) AS u(id) CROSS JOIN LATERAL authenticate_viewer(u.id) AS v
-	UNION ALL SELECT id, user_id, superuser, permissions FROM usable_api_keys($2::uuid[])`
+// standing is a grant for each of these users that are good now and whom the asking viewer may see, such as itself. standingWithKeys has the API keys that are good
+// besides.
+const (
+	standing         = `SELECT NULL::uuid AS api_key, id AS user_id, is_superuser AS superuser, NULL::text[] AS permissions FROM users WHERE id = ANY((SELECT $1::int[])::int[]) AND is_active`
+	standingWithKeys = standing + ` UNION ALL SELECT id, user_id, superuser, permissions FROM usable_api_keys($2::uuid[])`
+)
 
 // Standing is what these viewers are now, each by the API key that was presented or else by the user, in any order: in one statement and past
 // the caches. Absent and inactive users, and keys that are not good, are missing.
@@ -158,7 +158,7 @@ func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models
 			users = append(users, viewer.UserID)
 		}
 	}
-	rows, err := query[grant](ctx, s, standing, []any{users, keys})
+	rows, err := query[grant](models.WithViewer(ctx, models.System), s, standingWithKeys, []any{users, keys})
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (t *Tx) Standing(ctx context.Context) (models.Viewer, error) {
 		users, keys = []int{}, []uuid.UUID{t.viewer.APIKey}
 		t.later("SELECT FROM api_keys WHERE id = $1 FOR SHARE", t.viewer.APIKey)
 	}
-	now, err := rowsOf[grant](ctx, t, standing, users, keys)
+	now, err := rowsOf[grant](ctx, t, standingWithKeys, users, keys)
 	if err == nil && len(now) == 0 {
 		err = models.Errorf(models.Unauthenticated, "this account or API key cannot be used any more")
 	}
