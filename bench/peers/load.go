@@ -113,19 +113,36 @@ func (l load) percentile(p float64) time.Duration {
 
 // saturate asks over all connections, each the next as soon as the last is answered.
 func saturate(ctx context.Context, address string, requests [][]byte, duration time.Duration) (load, error) {
-	return drive(ctx, address, duration, connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
+	return drive(ctx, address, duration, connections, func(c *client, end time.Time) ([]time.Duration, error) {
 		var times []time.Duration
 		for {
 			began := time.Now()
 			if !began.Before(end) {
 				return times, nil
 			}
-			if _, err := c.ask(requests[draw.IntN(len(requests))]); err != nil {
+			if _, err := c.ask(requests[rand.IntN(len(requests))]); err != nil {
 				return nil, err
 			}
 			times = append(times, time.Since(began))
 		}
 	})
+}
+
+// askAll makes each request once, over all connections.
+func askAll(ctx context.Context, address string, requests [][]byte) error {
+	var next atomic.Int64
+	_, err := drive(ctx, address, 0, connections, func(c *client, _ time.Time) ([]time.Duration, error) {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(requests) {
+				return nil, nil
+			}
+			if _, err := c.ask(requests[i]); err != nil {
+				return nil, err
+			}
+		}
+	})
+	return err
 }
 
 // settling is how long a slice at a steady rate goes on before it counts: connections that were idle too long are made again, and processors and
@@ -136,7 +153,7 @@ const settling = 300 * time.Millisecond
 // in it.
 func pace(ctx context.Context, address string, requests [][]byte, rate float64, duration time.Duration) (load, error) {
 	var next atomic.Int64
-	return drive(ctx, address, settling+duration, connections, func(c *client, draw *rand.Rand, end time.Time) ([]time.Duration, error) {
+	return drive(ctx, address, settling+duration, connections, func(c *client, end time.Time) ([]time.Duration, error) {
 		var times []time.Duration
 		began := end.Add(-settling - duration)
 		for {
@@ -149,7 +166,7 @@ func pace(ctx context.Context, address string, requests [][]byte, rate float64, 
 				time.Sleep(wait)
 				due = time.Now() // waking up late is our doing
 			}
-			if _, err := c.ask(requests[draw.IntN(len(requests))]); err != nil {
+			if _, err := c.ask(requests[rand.IntN(len(requests))]); err != nil {
 				return nil, err
 			}
 			if counts {
@@ -167,7 +184,7 @@ func (l *load) add(other load) {
 }
 
 // drive runs work on n connections until the duration is over, or one fails.
-func drive(ctx context.Context, address string, duration time.Duration, n int, work func(*client, *rand.Rand, time.Time) ([]time.Duration, error)) (load, error) {
+func drive(ctx context.Context, address string, duration time.Duration, n int, work func(*client, time.Time) ([]time.Duration, error)) (load, error) {
 	clients := make([]*client, n)
 	for i := range clients {
 		c, err := dial(address)
@@ -188,9 +205,9 @@ func drive(ctx context.Context, address string, duration time.Duration, n int, w
 	var failure error
 	var working sync.WaitGroup
 	began := time.Now()
-	for i, c := range clients {
+	for _, c := range clients {
 		working.Go(func() {
-			times, err := work(c, rand.New(rand.NewPCG(uint64(i), 1)), began.Add(duration))
+			times, err := work(c, began.Add(duration))
 			mu.Lock()
 			defer mu.Unlock()
 			all.times = append(all.times, times...)
