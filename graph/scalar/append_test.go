@@ -37,3 +37,14 @@ func TestAppend_WritesWhatTheExecutorWrites(t *testing.T) {
 	require.Equal(t, written(scalar.MarshalInt(-7)), string(scalar.AppendInt(nil, -7)))
 	require.Equal(t, `"-9007199254740993"`, string(scalar.AppendBigInt(nil, -9007199254740993)))
 }
+
+func FuzzAppendString(f *testing.F) {
+	for _, s := range []string{"", "a text of more than eight bytes", "a \"quote\" and a \\ on the way", "\x1f\x20\x7f\x80\xa2\xdc\xff\x21\x22\x23", "seven..\x00eight...\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var b bytes.Buffer
+		graphql.MarshalString(s).MarshalGQL(&b)
+		require.Equal(t, b.String(), string(scalar.AppendString(nil, s)))
+	})
+}
