@@ -2,12 +2,15 @@ package store
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -46,6 +49,7 @@ func (f *found[T]) take(result pgx.Rows, types *pgtype.Map) error {
 	}
 	var columns []column
 	var block reflect.Value
+	var into texts
 	size, used := firstBlock, 0
 	for result.Next() {
 		if columns == nil {
@@ -58,25 +62,35 @@ func (f *found[T]) take(result pgx.Rows, types *pgtype.Map) error {
 			block, used = reflect.MakeSlice(reflect.SliceOf(of), size, size), 0
 			size = min(4*size, lastBlock)
 		}
-		row := block.Index(used)
-		used++
+		row := unsafe.Add(block.UnsafePointer(), uintptr(used)*of.Size())
 		for i, raw := range result.RawValues() {
-			if err := columns[i].scan(raw, row); err != nil {
+			var err error
+			switch c := &columns[i]; {
+			case c.store == nil:
+				err = c.scan(raw, block.Index(used))
+			case raw != nil: // in a new struct NULL is what is there already
+				err = c.store(&into, raw, unsafe.Add(row, c.offset))
+			}
+			if err != nil {
 				return fmt.Errorf("scan column %s: %w", columns[i].field.Name, err)
 			}
 		}
+		used++
 		if isPointer {
-			row = row.Addr()
+			f.rows = append(f.rows, *(*T)(unsafe.Pointer(&row)))
+		} else {
+			f.rows = append(f.rows, *(*T)(row))
 		}
-		f.rows = append(f.rows, row.Interface().(T))
 	}
 	return result.Err()
 }
 
 // column is how a column of a result is stored.
 type column struct {
-	field *schema.Field
-	store func(raw []byte, into reflect.Value) error // of any value but NULL
+	field   *schema.Field
+	offset  uintptr // of the field in its struct
+	store   store   // nil for what only pgx and bun can store
+	convert func([]byte) (driver.Value, error)
 }
 
 func columnsOf(table *schema.Table, fields []pgconn.FieldDescription, types *pgtype.Map) ([]column, error) {
@@ -86,98 +100,124 @@ func columnsOf(table *schema.Table, fields []pgconn.FieldDescription, types *pgt
 		if field == nil {
 			return nil, fmt.Errorf("%s has no field for column %s", table.TypeName, description.Name)
 		}
-		columns[i] = column{field, storer(field, description, types)}
+		columns[i] = column{field: field, offset: field.StructField.Offset}
+		if len(field.Index) == 1 { // it is in no struct within the struct
+			columns[i].store = storeOf(field, description)
+		}
+		if columns[i].store == nil {
+			columns[i].convert = converter(description, types)
+		}
 	}
 	return columns, nil
 }
 
-// scan stores into a new struct, in which NULL is what is there already, unless its field has its own idea of it.
-func (c column) scan(raw []byte, row reflect.Value) error {
+func (c *column) scan(raw []byte, row reflect.Value) error {
 	if raw == nil {
 		return c.field.ScanValue(row, nil)
 	}
-	return c.store(raw, c.field.Value(row))
+	value, err := c.convert(raw)
+	if err != nil {
+		return err
+	}
+	return c.field.ScanWithCheck(c.field.Value(row), value)
 }
 
-// storer stores what the hot tables are made of as it comes, and leaves everything else to pgx and bun.
-func storer(field *schema.Field, description pgconn.FieldDescription, types *pgtype.Map) func([]byte, reflect.Value) error {
-	store := storerOf(field.IndirectType, description)
-	switch {
-	case store == nil:
-		convert := converter(description, types)
-		return func(raw []byte, into reflect.Value) error {
-			value, err := convert(raw)
-			if err != nil {
-				return err
-			}
-			return field.ScanWithCheck(into, value)
-		}
-	case field.IsPtr:
-		return func(raw []byte, into reflect.Value) error {
-			value := reflect.New(field.IndirectType)
-			into.Set(value)
-			return store(raw, value.Elem())
-		}
-	default:
-		return store
+// store stores a value that is not NULL where a field is, without reflection, which would cost as much as all else that is done for a row. The
+// field has the type of which the store was made, which storeOf looks at.
+type store func(t *texts, raw []byte, into unsafe.Pointer) error
+
+// kind is how values of a type of PostgreSQL are stored in fields of type V, and in fields of type *V.
+type kind struct{ value, pointer store }
+
+func kindOf[V any](set func(t *texts, raw []byte, into *V) error) kind {
+	return kind{
+		value: func(t *texts, raw []byte, into unsafe.Pointer) error { return set(t, raw, (*V)(into)) },
+		pointer: func(t *texts, raw []byte, into unsafe.Pointer) error {
+			value := new(V)
+			*(**V)(into) = value
+			return set(t, raw, value)
+		},
 	}
 }
 
-func storerOf(of reflect.Type, description pgconn.FieldDescription) func([]byte, reflect.Value) error {
-	binaryFormat, oid := description.Format == pgtype.BinaryFormatCode, description.DataTypeOID
-	switch {
-	case binaryFormat && oid == pgtype.UUIDOID && of == reflect.TypeFor[uuid.UUID]():
-		return func(raw []byte, into reflect.Value) error {
-			copy(into.Addr().Interface().(*uuid.UUID)[:], raw)
-			return nil
-		}
-	case binaryFormat && oid == pgtype.TimestamptzOID && of == reflect.TypeFor[time.Time]():
-		return func(raw []byte, into reflect.Value) (err error) {
-			*into.Addr().Interface().(*time.Time), err = instant(raw)
-			return err
-		}
-	case binaryFormat && oid == pgtype.JSONBOID && of == reflect.TypeFor[models.JSON]():
-		return func(raw []byte, into reflect.Value) error {
-			into.SetBytes(append([]byte(nil), raw[1:]...)) // the first byte is the format's version
-			return nil
-		}
+var (
+	uuids = kindOf(func(_ *texts, raw []byte, into *uuid.UUID) error {
+		copy(into[:], raw)
+		return nil
+	})
+	instants = kindOf(func(_ *texts, raw []byte, into *time.Time) (err error) {
+		*into, err = instant(raw)
+		return err
+	})
+	documents = kindOf(func(_ *texts, raw []byte, into *models.JSON) error {
+		*into = append(models.JSON(nil), raw[1:]...) // the first byte is the format's version
+		return nil
+	})
+	int4s = kindOf(func(_ *texts, raw []byte, into *int) error {
+		*into = int(int32(binary.BigEndian.Uint32(raw)))
+		return nil
+	})
+	int8s = kindOf(func(_ *texts, raw []byte, into *int64) error {
+		*into = int64(binary.BigEndian.Uint64(raw))
+		return nil
+	})
+	booleans = kindOf(func(_ *texts, raw []byte, into *bool) error {
+		*into = raw[0] != 0
+		return nil
+	})
+	strs = kindOf(func(t *texts, raw []byte, into *string) error {
+		*into = t.add(raw)
+		return nil
+	})
+)
+
+// storeOf is for what the hot tables are made of; nil for everything else.
+func storeOf(field *schema.Field, description pgconn.FieldDescription) store {
+	var found kind
+	of, isBinary := field.IndirectType, description.Format == pgtype.BinaryFormatCode
+	switch oid := description.DataTypeOID; {
+	case isBinary && oid == pgtype.UUIDOID && of == reflect.TypeFor[uuid.UUID]():
+		found = uuids
+	case isBinary && oid == pgtype.TimestamptzOID && of == reflect.TypeFor[time.Time]():
+		found = instants
+	case isBinary && oid == pgtype.JSONBOID && of == reflect.TypeFor[models.JSON]():
+		found = documents
 	case reflect.PointerTo(of).Implements(reflect.TypeFor[sql.Scanner]()):
-		return nil
-	case binaryFormat && oid == pgtype.Int4OID && reflect.Zero(of).CanInt():
-		return func(raw []byte, into reflect.Value) error {
-			into.SetInt(int64(int32(binary.BigEndian.Uint32(raw))))
-			return nil
-		}
-	case binaryFormat && oid == pgtype.Int8OID && reflect.Zero(of).CanInt():
-		return func(raw []byte, into reflect.Value) error {
-			into.SetInt(int64(binary.BigEndian.Uint64(raw)))
-			return nil
-		}
-	case binaryFormat && oid == pgtype.BoolOID && of.Kind() == reflect.Bool:
-		return func(raw []byte, into reflect.Value) error {
-			into.SetBool(raw[0] != 0)
-			return nil
-		}
-	case of.Kind() == reflect.String && (oid == pgtype.TextOID || oid == pgtype.VarcharOID):
-		if of == reflect.TypeFor[string]() {
-			return func(raw []byte, into reflect.Value) error {
-				into.SetString(string(raw))
-				return nil
-			}
-		}
-		known := map[string]string{} // a type of its own has few values
-		return func(raw []byte, into reflect.Value) error {
-			text, ok := known[string(raw)]
-			if !ok {
-				text = string(raw)
-				known[text] = text
-			}
-			into.SetString(text)
-			return nil
-		}
-	default:
-		return nil
+	case isBinary && oid == pgtype.Int4OID && of.Kind() == reflect.Int:
+		found = int4s
+	case isBinary && oid == pgtype.Int8OID && (of.Kind() == reflect.Int || of.Kind() == reflect.Int64) && of.Size() == 8:
+		found = int8s
+	case isBinary && oid == pgtype.BoolOID && of.Kind() == reflect.Bool:
+		found = booleans
+	case (oid == pgtype.TextOID || oid == pgtype.VarcharOID) && of.Kind() == reflect.String:
+		found = strs
 	}
+	if field.IsPtr {
+		return found.pointer
+	}
+	return found.value
+}
+
+// texts are the strings of one result, which lie together: they come and go together.
+type texts struct {
+	strings.Builder
+	length int // that is made next
+}
+
+const (
+	firstText = 128
+	lastText  = 16 << 10
+)
+
+func (t *texts) add(raw []byte) string {
+	if t.Cap()-t.Len() < len(raw) {
+		t.length = min(max(2*t.length, firstText), lastText)
+		t.Reset() // what is full stays with its strings
+		t.Grow(max(t.length, len(raw)))
+	}
+	from := t.Len()
+	t.Write(raw)
+	return t.String()[from:]
 }
 
 // postgresEpoch is 2000-01-01 in microseconds of Unix time.
