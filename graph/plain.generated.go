@@ -690,7 +690,7 @@ func (ec *executionContext) plainMessage() plain.Type[*models.Message] {
 		switch name {
 		case "id":
 			return plain.Leaf(func(text []byte, obj *models.Message) ([]byte, bool) {
-				return scalar.AppendID(text, obj.ID()), true
+				return append(obj.AppendID(append(text, '"')), '"'), true
 			})
 		case "databaseId":
 			return plain.Leaf(func(text []byte, obj *models.Message) ([]byte, bool) {
@@ -1187,7 +1187,7 @@ func (ec *executionContext) plainRun() plain.Type[*models.Run] {
 		switch name {
 		case "id":
 			return plain.Leaf(func(text []byte, obj *models.Run) ([]byte, bool) {
-				return scalar.AppendID(text, obj.ID()), true
+				return append(obj.AppendID(append(text, '"')), '"'), true
 			})
 		case "databaseId":
 			return plain.Leaf(func(text []byte, obj *models.Run) ([]byte, bool) {
@@ -1691,7 +1691,7 @@ func (ec *executionContext) plainThread() plain.Type[*models.Thread] {
 		switch name {
 		case "id":
 			return plain.Leaf(func(text []byte, obj *models.Thread) ([]byte, bool) {
-				return scalar.AppendID(text, obj.ID()), true
+				return append(obj.AppendID(append(text, '"')), '"'), true
 			})
 		case "databaseId":
 			return plain.Leaf(func(text []byte, obj *models.Thread) ([]byte, bool) {

@@ -115,9 +115,12 @@ func (id GlobalID) UUID() (uuid.UUID, error) {
 
 func globalID(kind Kind, key string) string { return GlobalID{kind, key}.String() }
 
-// uuidID is globalID without the allocations on the way: lists have many ids.
-func uuidID(kind Kind, key uuid.UUID) string {
-	var raw, text [64]byte
+// uuidID is globalID of a UUID.
+func uuidID(kind Kind, key uuid.UUID) string { return string(appendID(nil, kind, key)) }
+
+// appendID adds a global id to a text. Lists have many, of each of which a string would be made on the way.
+func appendID(text []byte, kind Kind, key uuid.UUID) []byte {
+	var raw [64]byte
 	plain := append(append(raw[:0], kind...), ':')
 	for i, part := range [...][]byte{key[:4], key[4:6], key[6:8], key[8:10], key[10:]} {
 		if i > 0 {
@@ -125,7 +128,7 @@ func uuidID(kind Kind, key uuid.UUID) string {
 		}
 		plain = hex.AppendEncode(plain, part)
 	}
-	return string(base64.RawURLEncoding.AppendEncode(text[:0], plain))
+	return base64.RawURLEncoding.AppendEncode(text, plain)
 }
 
 // Node is an object with a global id.

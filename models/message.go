@@ -25,6 +25,9 @@ type Message struct {
 func (*Message) IsNode()      {}
 func (m *Message) ID() string { return uuidID(KindMessage, m.DatabaseID) }
 
+// AppendID adds the id to a text.
+func (m *Message) AppendID(text []byte) []byte { return appendID(text, KindMessage, m.DatabaseID) }
+
 // Cursor is the message's position under order.
 func (m *Message) Cursor(order Order) Cursor {
 	return Cursor{Column: order.Column, Value: CursorTime(m.CreatedAt), ID: m.DatabaseID.String()}

@@ -31,6 +31,9 @@ type Run struct {
 func (*Run) IsNode()      {}
 func (r *Run) ID() string { return uuidID(KindRun, r.DatabaseID) }
 
+// AppendID adds the id to a text.
+func (r *Run) AppendID(text []byte) []byte { return appendID(text, KindRun, r.DatabaseID) }
+
 // Cursor is the run's position under order.
 func (r *Run) Cursor(order Order) Cursor {
 	return Cursor{Column: order.Column, Value: CursorTime(r.CreatedAt), ID: r.DatabaseID.String()}

@@ -25,6 +25,9 @@ type Thread struct {
 func (*Thread) IsNode()      {}
 func (t *Thread) ID() string { return uuidID(KindThread, t.DatabaseID) }
 
+// AppendID adds the id to a text.
+func (t *Thread) AppendID(text []byte) []byte { return appendID(text, KindThread, t.DatabaseID) }
+
 // Cursor is the thread's position under order.
 func (t *Thread) Cursor(order Order) Cursor {
 	at := t.CreatedAt

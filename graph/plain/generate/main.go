@@ -92,6 +92,7 @@ type plainField struct {
 	IsPointer bool
 	IsNilable bool
 	Write     string // the function of package scalar that appends a leaf
+	Append    string // the method that appends it in place of the one that gives it, if there is one: text that needs no escapes
 }
 
 func (g *generator) field(f *codegen.Field) (plainField, bool) {
@@ -133,6 +134,9 @@ func (g *generator) field(f *codegen.Field) (plainField, bool) {
 	}
 	_, p.IsPointer = ref.GO.(*types.Pointer)
 	p.IsNilable = ref.IsNilable()
+	if method, _, _ := types.LookupFieldOrMethod(f.Object.Reference(), true, nil, "Append"+f.GoFieldName); method != nil && f.GoFieldType == codegen.GoFieldMethod {
+		p.Append = method.Name()
+	}
 	return p, p.leaf(ref) && !(p.IsList && (p.IsPointer || p.IsNilable))
 }
 
