@@ -74,20 +74,22 @@ func Page[K comparable, T interface {
 			return nil, err
 		}
 		pages := make(map[K]slice[T], len(asked))
-		for _, row := range found {
-			of := list.Parent(row)
-			pages[of] = pages[of].with(row, page)
+		for from, to := 0, 0; from < len(found); from = to {
+			of := list.Parent(found[from])
+			for to = from + 1; to < len(found) && list.Parent(found[to]) == of; to++ {
+			}
+			pages[of] = pages[of].with(found[from:to:to], page)
 		}
-		delivered := make([]T, 0, len(found))
-		deliveries := 0
+		c := &cohort{ctx: batch}
 		for of, one := range pages {
 			if page.Backward {
 				slices.Reverse(one.rows)
 			}
-			delivered = append(delivered, one.rows...)
-			deliveries += asked[of] * len(one.rows)
+			for _, row := range one.rows {
+				row.Join(c)
+			}
+			c.size += asked[of] * len(one.rows)
 		}
-		deliver(batch, delivered, deliveries)
 		return pages, nil
 	}, func(parent models.Cohort, of request[K], rows slice[T]) (*models.Connection[T], error) {
 		return models.NewConnection(rows.rows, page, rows.more, func(ctx context.Context) (int, error) {
@@ -118,12 +120,16 @@ type slice[T any] struct {
 	more bool
 }
 
-func (s slice[T]) with(row T, page models.Page) slice[T] {
-	if len(s.rows) == page.Limit {
-		s.more = true
-		return s
+// with adds rows that follow those that are there.
+func (s slice[T]) with(rows []T, page models.Page) slice[T] {
+	if room := page.Limit - len(s.rows); len(rows) > room {
+		rows, s.more = rows[:room], true
 	}
-	s.rows = append(s.rows, row)
+	if s.rows == nil {
+		s.rows = rows
+	} else {
+		s.rows = append(s.rows, rows...)
+	}
 	return s
 }
 
@@ -158,9 +164,7 @@ func Root[T interface {
 		if err != nil {
 			return nil, err
 		}
-		for _, row := range found {
-			one = one.with(row, page)
-		}
+		one = one.with(found, page)
 	}
 	if page.Backward {
 		slices.Reverse(one.rows)
