@@ -11,6 +11,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -215,9 +216,10 @@ func send(w http.ResponseWriter, mediaType string, status int, response *graphql
 	w.WriteHeader(status)
 	for _, part := range [][]byte{head, rest} {
 		if _, err := w.Write(part); err != nil {
-			return // the client has left
+			break // the client has left
 		}
 	}
+	plain.Release(rest)
 }
 
 // encode fails only for values that no error and no extension of ours holds.

@@ -41,8 +41,34 @@ type part[T any] struct {
 
 // answer is a text in the making.
 type answer struct {
-	text   []byte
+	text   []byte // its end, which is what the last piece has
+	pieces text   // all of it
+	last   *piece
 	loaded []any // for each field that was loaded, the values of the objects that it was loaded for: *values[V]
+}
+
+// next is called between the items of a list.
+func (a *answer) next() {
+	if len(a.text) >= pieceLength {
+		a.more()
+	}
+}
+
+// more begins another piece.
+func (a *answer) more() {
+	p := pieces.Get().(*piece)
+	if a.last == nil {
+		a.pieces.first = p
+	} else {
+		a.last.text, a.last.next = a.text, p
+	}
+	a.last, a.text = p, p.text[:0]
+}
+
+// end is the whole text.
+func (a *answer) end() *text {
+	a.last.text = a.text
+	return &a.pieces
 }
 
 type values[V any] struct {
@@ -240,6 +266,7 @@ func writeList[V any](a *answer, items []V, write func(*answer, V) bool) bool {
 		if !write(a, item) {
 			return false
 		}
+		a.next()
 	}
 	a.text = append(a.text, ']')
 	return true
@@ -356,7 +383,7 @@ type Together func(ctx context.Context, siblings int) (asking context.Context, a
 // Plan writes what a field resolved to.
 type Plan interface {
 	// write makes the text of an object or of a list of objects; nil where the executor has to.
-	write(value any) text
+	write(value any) *text
 }
 
 // Compile is the plan for what is selected of a field's objects; nil where something is not plain. The context is that of the field, in any of its siblings.
@@ -374,10 +401,9 @@ type plan[T comparable] struct {
 	load  func(*answer, []T) bool // nil where all is in memory
 	one   func(*answer, T) bool
 	loads int
-	size  atomic.Int64 // of the longest text yet, as which the next one is expected
 }
 
-func (p *plan[T]) write(value any) text {
+func (p *plan[T]) write(value any) *text {
 	var objects []T
 	one, isOne := value.(T)
 	if isOne {
@@ -392,15 +418,11 @@ func (p *plan[T]) write(value any) text {
 			return nil
 		}
 	}
-	expected := int(p.size.Load())
-	a.text = make([]byte, 0, max(expected, 128))
+	a.more()
 	if isOne && !p.one(a, one) || !isOne && !writeList(a, objects, p.one) {
 		return nil
 	}
-	if len(a.text) > expected {
-		p.size.Store(int64(len(a.text) + len(a.text)/8))
-	}
-	return a.text
+	return a.end()
 }
 
 // Fields is an extension of the executor that answers plain fields. It gives the plan for the field of a context, whose objects are of the named type
@@ -430,7 +452,7 @@ func (Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandle
 	return next(ctx)
 }
 
-// InterceptRootField lets the buffer of the answer grow once, by what is known to be coming: doubling it takes three times the memory.
+// InterceptRootField makes room in the buffer of the answer once, for what is known to be coming: doubling it takes three times the memory.
 func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	answer := next(ctx)
 	known, _ := ctx.Value(plansKey{}).(*plans)
@@ -440,7 +462,7 @@ func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver)
 	return graphql.WriterFunc(func(w io.Writer) {
 		if buffer, ok := w.(*bytes.Buffer); ok {
 			coming := int(known.coming.Swap(0))
-			buffer.Grow(coming + coming/8)
+			grow(buffer, coming+coming/8)
 		}
 		answer.MarshalGQL(w)
 	})
@@ -462,7 +484,7 @@ func (compile Fields) InterceptField(ctx context.Context, next graphql.Resolver)
 	}
 	if plan := known.plan(ctx, field, compile); plan != nil {
 		if text := plan.write(value); text != nil {
-			known.coming.Add(int64(len(text)))
+			known.coming.Add(int64(text.size()))
 			return text, nil
 		}
 	}
@@ -498,7 +520,3 @@ type selection struct {
 	first *ast.Selection
 	count int
 }
-
-type text []byte
-
-func (t text) MarshalGQL(w io.Writer) { _, _ = w.Write(t) } // a buffer
