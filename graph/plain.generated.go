@@ -13,177 +13,177 @@ import (
 )
 
 // Plain gives the plan for what is selected of objects of a type; nil where something is not plain.
-func Plain(resolvers ResolverRoot, together plain.Together) plain.Fields {
-	schema := &executableSchema{Resolvers: resolvers}
-	return func(ctx context.Context, typeName string, selections ast.SelectionSet) plain.Plan {
-		ec := newExecutionContext(graphql.GetOperationContext(ctx), schema, nil)
+func Plain(resolvers ResolverRoot, loading plain.Loading) plain.Fields {
+	// Plans outlive the operation that they are made for, so they know of none.
+	ec := newExecutionContext(nil, &executableSchema{Resolvers: resolvers}, nil)
+	return func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) plain.Plan {
 		switch typeName {
 		case "ActiveUsers":
-			return plain.Compile(ctx, ec.plainActiveUsers(), selections, together)
+			return plain.Compile(operation, ec.plainActiveUsers(), selections, loading)
 		case "ActivityDay":
-			return plain.Compile(ctx, ec.plainActivityDay(), selections, together)
+			return plain.Compile(operation, ec.plainActivityDay(), selections, loading)
 		case "AdvanceRunPayload":
-			return plain.Compile(ctx, ec.plainAdvanceRunPayload(), selections, together)
+			return plain.Compile(operation, ec.plainAdvanceRunPayload(), selections, loading)
 		case "ApiKey":
-			return plain.Compile(ctx, ec.plainApiKey(), selections, together)
+			return plain.Compile(operation, ec.plainApiKey(), selections, loading)
 		case "ApiKeyConnection":
-			return plain.Compile(ctx, ec.plainApiKeyConnection(), selections, together)
+			return plain.Compile(operation, ec.plainApiKeyConnection(), selections, loading)
 		case "ApiKeyEdge":
-			return plain.Compile(ctx, ec.plainApiKeyEdge(), selections, together)
+			return plain.Compile(operation, ec.plainApiKeyEdge(), selections, loading)
 		case "AppendMessagePayload":
-			return plain.Compile(ctx, ec.plainAppendMessagePayload(), selections, together)
+			return plain.Compile(operation, ec.plainAppendMessagePayload(), selections, loading)
 		case "ArchiveThreadPayload":
-			return plain.Compile(ctx, ec.plainArchiveThreadPayload(), selections, together)
+			return plain.Compile(operation, ec.plainArchiveThreadPayload(), selections, loading)
 		case "ArchiveThreadsPayload":
-			return plain.Compile(ctx, ec.plainArchiveThreadsPayload(), selections, together)
+			return plain.Compile(operation, ec.plainArchiveThreadsPayload(), selections, loading)
 		case "AuditLog":
-			return plain.Compile(ctx, ec.plainAuditLog(), selections, together)
+			return plain.Compile(operation, ec.plainAuditLog(), selections, loading)
 		case "AuditLogConnection":
-			return plain.Compile(ctx, ec.plainAuditLogConnection(), selections, together)
+			return plain.Compile(operation, ec.plainAuditLogConnection(), selections, loading)
 		case "AuditLogEdge":
-			return plain.Compile(ctx, ec.plainAuditLogEdge(), selections, together)
+			return plain.Compile(operation, ec.plainAuditLogEdge(), selections, loading)
 		case "CancelRunPayload":
-			return plain.Compile(ctx, ec.plainCancelRunPayload(), selections, together)
+			return plain.Compile(operation, ec.plainCancelRunPayload(), selections, loading)
 		case "CancelRunsPayload":
-			return plain.Compile(ctx, ec.plainCancelRunsPayload(), selections, together)
+			return plain.Compile(operation, ec.plainCancelRunsPayload(), selections, loading)
 		case "CreateApiKeyPayload":
-			return plain.Compile(ctx, ec.plainCreateApiKeyPayload(), selections, together)
+			return plain.Compile(operation, ec.plainCreateApiKeyPayload(), selections, loading)
 		case "CreateReferencePayload":
-			return plain.Compile(ctx, ec.plainCreateReferencePayload(), selections, together)
+			return plain.Compile(operation, ec.plainCreateReferencePayload(), selections, loading)
 		case "CreateSupplyItemPayload":
-			return plain.Compile(ctx, ec.plainCreateSupplyItemPayload(), selections, together)
+			return plain.Compile(operation, ec.plainCreateSupplyItemPayload(), selections, loading)
 		case "CreateThreadPayload":
-			return plain.Compile(ctx, ec.plainCreateThreadPayload(), selections, together)
+			return plain.Compile(operation, ec.plainCreateThreadPayload(), selections, loading)
 		case "CreateUploadPayload":
-			return plain.Compile(ctx, ec.plainCreateUploadPayload(), selections, together)
+			return plain.Compile(operation, ec.plainCreateUploadPayload(), selections, loading)
 		case "DeactivateSupplyItemPayload":
-			return plain.Compile(ctx, ec.plainDeactivateSupplyItemPayload(), selections, together)
+			return plain.Compile(operation, ec.plainDeactivateSupplyItemPayload(), selections, loading)
 		case "DeleteReferencePayload":
-			return plain.Compile(ctx, ec.plainDeleteReferencePayload(), selections, together)
+			return plain.Compile(operation, ec.plainDeleteReferencePayload(), selections, loading)
 		case "DeleteThreadPayload":
-			return plain.Compile(ctx, ec.plainDeleteThreadPayload(), selections, together)
+			return plain.Compile(operation, ec.plainDeleteThreadPayload(), selections, loading)
 		case "EventMetric":
-			return plain.Compile(ctx, ec.plainEventMetric(), selections, together)
+			return plain.Compile(operation, ec.plainEventMetric(), selections, loading)
 		case "HistogramBucket":
-			return plain.Compile(ctx, ec.plainHistogramBucket(), selections, together)
+			return plain.Compile(operation, ec.plainHistogramBucket(), selections, loading)
 		case "Message":
-			return plain.Compile(ctx, ec.plainMessage(), selections, together)
+			return plain.Compile(operation, ec.plainMessage(), selections, loading)
 		case "MessageAddition":
-			return plain.Compile(ctx, ec.plainMessageAddition(), selections, together)
+			return plain.Compile(operation, ec.plainMessageAddition(), selections, loading)
 		case "MessageConnection":
-			return plain.Compile(ctx, ec.plainMessageConnection(), selections, together)
+			return plain.Compile(operation, ec.plainMessageConnection(), selections, loading)
 		case "MessageEdge":
-			return plain.Compile(ctx, ec.plainMessageEdge(), selections, together)
+			return plain.Compile(operation, ec.plainMessageEdge(), selections, loading)
 		case "MetricPoint":
-			return plain.Compile(ctx, ec.plainMetricPoint(), selections, together)
+			return plain.Compile(operation, ec.plainMetricPoint(), selections, loading)
 		case "MetricSlice":
-			return plain.Compile(ctx, ec.plainMetricSlice(), selections, together)
+			return plain.Compile(operation, ec.plainMetricSlice(), selections, loading)
 		case "MetricSummary":
-			return plain.Compile(ctx, ec.plainMetricSummary(), selections, together)
+			return plain.Compile(operation, ec.plainMetricSummary(), selections, loading)
 		case "PageInfo":
-			return plain.Compile(ctx, ec.plainPageInfo(), selections, together)
+			return plain.Compile(operation, ec.plainPageInfo(), selections, loading)
 		case "PendingUpload":
-			return plain.Compile(ctx, ec.plainPendingUpload(), selections, together)
+			return plain.Compile(operation, ec.plainPendingUpload(), selections, loading)
 		case "Platform":
-			return plain.Compile(ctx, ec.plainPlatform(), selections, together)
+			return plain.Compile(operation, ec.plainPlatform(), selections, loading)
 		case "PostMessagePayload":
-			return plain.Compile(ctx, ec.plainPostMessagePayload(), selections, together)
+			return plain.Compile(operation, ec.plainPostMessagePayload(), selections, loading)
 		case "PreviousMetric":
-			return plain.Compile(ctx, ec.plainPreviousMetric(), selections, together)
+			return plain.Compile(operation, ec.plainPreviousMetric(), selections, loading)
 		case "RecordEventsPayload":
-			return plain.Compile(ctx, ec.plainRecordEventsPayload(), selections, together)
+			return plain.Compile(operation, ec.plainRecordEventsPayload(), selections, loading)
 		case "Reference":
-			return plain.Compile(ctx, ec.plainReference(), selections, together)
+			return plain.Compile(operation, ec.plainReference(), selections, loading)
 		case "ReferenceConnection":
-			return plain.Compile(ctx, ec.plainReferenceConnection(), selections, together)
+			return plain.Compile(operation, ec.plainReferenceConnection(), selections, loading)
 		case "ReferenceEdge":
-			return plain.Compile(ctx, ec.plainReferenceEdge(), selections, together)
+			return plain.Compile(operation, ec.plainReferenceEdge(), selections, loading)
 		case "RestoreThreadPayload":
-			return plain.Compile(ctx, ec.plainRestoreThreadPayload(), selections, together)
+			return plain.Compile(operation, ec.plainRestoreThreadPayload(), selections, loading)
 		case "RetryRunPayload":
-			return plain.Compile(ctx, ec.plainRetryRunPayload(), selections, together)
+			return plain.Compile(operation, ec.plainRetryRunPayload(), selections, loading)
 		case "RevokeApiKeyPayload":
-			return plain.Compile(ctx, ec.plainRevokeApiKeyPayload(), selections, together)
+			return plain.Compile(operation, ec.plainRevokeApiKeyPayload(), selections, loading)
 		case "Run":
-			return plain.Compile(ctx, ec.plainRun(), selections, together)
+			return plain.Compile(operation, ec.plainRun(), selections, loading)
 		case "RunConnection":
-			return plain.Compile(ctx, ec.plainRunConnection(), selections, together)
+			return plain.Compile(operation, ec.plainRunConnection(), selections, loading)
 		case "RunEdge":
-			return plain.Compile(ctx, ec.plainRunEdge(), selections, together)
+			return plain.Compile(operation, ec.plainRunEdge(), selections, loading)
 		case "RunResult":
-			return plain.Compile(ctx, ec.plainRunResult(), selections, together)
+			return plain.Compile(operation, ec.plainRunResult(), selections, loading)
 		case "RunStatusChange":
-			return plain.Compile(ctx, ec.plainRunStatusChange(), selections, together)
+			return plain.Compile(operation, ec.plainRunStatusChange(), selections, loading)
 		case "RunTransition":
-			return plain.Compile(ctx, ec.plainRunTransition(), selections, together)
+			return plain.Compile(operation, ec.plainRunTransition(), selections, loading)
 		case "RunTransitionConnection":
-			return plain.Compile(ctx, ec.plainRunTransitionConnection(), selections, together)
+			return plain.Compile(operation, ec.plainRunTransitionConnection(), selections, loading)
 		case "RunTransitionEdge":
-			return plain.Compile(ctx, ec.plainRunTransitionEdge(), selections, together)
+			return plain.Compile(operation, ec.plainRunTransitionEdge(), selections, loading)
 		case "SearchConnection":
-			return plain.Compile(ctx, ec.plainSearchConnection(), selections, together)
+			return plain.Compile(operation, ec.plainSearchConnection(), selections, loading)
 		case "SearchEdge":
-			return plain.Compile(ctx, ec.plainSearchEdge(), selections, together)
+			return plain.Compile(operation, ec.plainSearchEdge(), selections, loading)
 		case "SearchHit":
-			return plain.Compile(ctx, ec.plainSearchHit(), selections, together)
+			return plain.Compile(operation, ec.plainSearchHit(), selections, loading)
 		case "SetUserActivePayload":
-			return plain.Compile(ctx, ec.plainSetUserActivePayload(), selections, together)
+			return plain.Compile(operation, ec.plainSetUserActivePayload(), selections, loading)
 		case "SimilarReference":
-			return plain.Compile(ctx, ec.plainSimilarReference(), selections, together)
+			return plain.Compile(operation, ec.plainSimilarReference(), selections, loading)
 		case "SnippetPart":
-			return plain.Compile(ctx, ec.plainSnippetPart(), selections, together)
+			return plain.Compile(operation, ec.plainSnippetPart(), selections, loading)
 		case "StartRunPayload":
-			return plain.Compile(ctx, ec.plainStartRunPayload(), selections, together)
+			return plain.Compile(operation, ec.plainStartRunPayload(), selections, loading)
 		case "SupplyItem":
-			return plain.Compile(ctx, ec.plainSupplyItem(), selections, together)
+			return plain.Compile(operation, ec.plainSupplyItem(), selections, loading)
 		case "SupplyItemConnection":
-			return plain.Compile(ctx, ec.plainSupplyItemConnection(), selections, together)
+			return plain.Compile(operation, ec.plainSupplyItemConnection(), selections, loading)
 		case "SupplyItemEdge":
-			return plain.Compile(ctx, ec.plainSupplyItemEdge(), selections, together)
+			return plain.Compile(operation, ec.plainSupplyItemEdge(), selections, loading)
 		case "Thread":
-			return plain.Compile(ctx, ec.plainThread(), selections, together)
+			return plain.Compile(operation, ec.plainThread(), selections, loading)
 		case "ThreadActivity":
-			return plain.Compile(ctx, ec.plainThreadActivity(), selections, together)
+			return plain.Compile(operation, ec.plainThreadActivity(), selections, loading)
 		case "ThreadActivityConnection":
-			return plain.Compile(ctx, ec.plainThreadActivityConnection(), selections, together)
+			return plain.Compile(operation, ec.plainThreadActivityConnection(), selections, loading)
 		case "ThreadActivityEdge":
-			return plain.Compile(ctx, ec.plainThreadActivityEdge(), selections, together)
+			return plain.Compile(operation, ec.plainThreadActivityEdge(), selections, loading)
 		case "ThreadConnection":
-			return plain.Compile(ctx, ec.plainThreadConnection(), selections, together)
+			return plain.Compile(operation, ec.plainThreadConnection(), selections, loading)
 		case "ThreadEdge":
-			return plain.Compile(ctx, ec.plainThreadEdge(), selections, together)
+			return plain.Compile(operation, ec.plainThreadEdge(), selections, loading)
 		case "ThreadResult":
-			return plain.Compile(ctx, ec.plainThreadResult(), selections, together)
+			return plain.Compile(operation, ec.plainThreadResult(), selections, loading)
 		case "UpdateProfilePayload":
-			return plain.Compile(ctx, ec.plainUpdateProfilePayload(), selections, together)
+			return plain.Compile(operation, ec.plainUpdateProfilePayload(), selections, loading)
 		case "UpdateReferencePayload":
-			return plain.Compile(ctx, ec.plainUpdateReferencePayload(), selections, together)
+			return plain.Compile(operation, ec.plainUpdateReferencePayload(), selections, loading)
 		case "UpdateSupplyItemPayload":
-			return plain.Compile(ctx, ec.plainUpdateSupplyItemPayload(), selections, together)
+			return plain.Compile(operation, ec.plainUpdateSupplyItemPayload(), selections, loading)
 		case "UpdateThreadPayload":
-			return plain.Compile(ctx, ec.plainUpdateThreadPayload(), selections, together)
+			return plain.Compile(operation, ec.plainUpdateThreadPayload(), selections, loading)
 		case "Usage":
-			return plain.Compile(ctx, ec.plainUsage(), selections, together)
+			return plain.Compile(operation, ec.plainUsage(), selections, loading)
 		case "User":
-			return plain.Compile(ctx, ec.plainUser(), selections, together)
+			return plain.Compile(operation, ec.plainUser(), selections, loading)
 		case "UserConnection":
-			return plain.Compile(ctx, ec.plainUserConnection(), selections, together)
+			return plain.Compile(operation, ec.plainUserConnection(), selections, loading)
 		case "UserEdge":
-			return plain.Compile(ctx, ec.plainUserEdge(), selections, together)
+			return plain.Compile(operation, ec.plainUserEdge(), selections, loading)
 		case "UserError":
-			return plain.Compile(ctx, ec.plainUserError(), selections, together)
+			return plain.Compile(operation, ec.plainUserError(), selections, loading)
 		case "Workload":
-			return plain.Compile(ctx, ec.plainWorkload(), selections, together)
+			return plain.Compile(operation, ec.plainWorkload(), selections, loading)
 		case "WorkloadConnection":
-			return plain.Compile(ctx, ec.plainWorkloadConnection(), selections, together)
+			return plain.Compile(operation, ec.plainWorkloadConnection(), selections, loading)
 		case "WorkloadEdge":
-			return plain.Compile(ctx, ec.plainWorkloadEdge(), selections, together)
+			return plain.Compile(operation, ec.plainWorkloadEdge(), selections, loading)
 		case "WorkloadEvent":
-			return plain.Compile(ctx, ec.plainWorkloadEvent(), selections, together)
+			return plain.Compile(operation, ec.plainWorkloadEvent(), selections, loading)
 		case "WorkloadEventConnection":
-			return plain.Compile(ctx, ec.plainWorkloadEventConnection(), selections, together)
+			return plain.Compile(operation, ec.plainWorkloadEventConnection(), selections, loading)
 		case "WorkloadEventEdge":
-			return plain.Compile(ctx, ec.plainWorkloadEventEdge(), selections, together)
+			return plain.Compile(operation, ec.plainWorkloadEventEdge(), selections, loading)
 		default:
 			return nil
 		}

@@ -80,18 +80,20 @@ func (f *field[K, V]) put(ctx context.Context, all []*asked[K]) []*dataloader.Re
 	return slices.Repeat([]*dataloader.Result[*answered[K, V]]{{Data: answer}}, len(all))
 }
 
-// ask has what requests want loaded, unless it has been. The function waits for the answer to one of them.
-func (f *field[K, V]) ask(requests []request[K]) func(int) (V, error) {
+// ask has what requests want loaded, unless it has been. The function waits for the answer to one of them. The context is of those who ask.
+func (f *field[K, V]) ask(ctx context.Context, requests []request[K]) func(int) (V, error) {
 	atOnce := 1
 	if f.whole && len(requests) == f.c.size {
 		atOnce = len(requests)
+	} else {
+		ctx = f.c.ctx
 	}
 	var promises []dataloader.Thunk[*answered[K, V]]
 	for some := range slices.Chunk(requests, atOnce) {
 		if known := f.known(some); known != nil {
 			promises = append(promises, func() (*answered[K, V], error) { return known, nil })
 		} else {
-			promises = append(promises, f.loader.Load(f.c.ctx, &asked[K]{some}))
+			promises = append(promises, f.loader.Load(ctx, &asked[K]{some}))
 		}
 	}
 	return func(i int) (found V, err error) {

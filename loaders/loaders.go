@@ -76,7 +76,7 @@ func load[K comparable, V, R any](ctx context.Context, l *Loaders, parent models
 // ask has what some siblings want loaded. The function waits for the answer to one of the requests.
 func ask[K comparable, V any](ctx context.Context, l *Loaders, parent models.Cohort, requests []request[K], run batch[K, V]) func(int) (V, error) {
 	if siblings, ok := parent.(*cohort); ok {
-		return fieldOf(ctx, l, siblings, len(requests), run).ask(requests)
+		return fieldOf(ctx, l, siblings, len(requests), run).ask(ctx, requests)
 	}
 	return func(i int) (found V, err error) { // an object that no batch made has no siblings
 		if requests[i].declined {

@@ -8,6 +8,7 @@ import (
 // Tally counts what one operation cost.
 type Tally struct {
 	Statements atomic.Int64 // sent to PostgreSQL
+	Trips      atomic.Int64 // that they made: there and back
 	Questions  atomic.Int64 // sent to ClickHouse
 }
 

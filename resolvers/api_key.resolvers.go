@@ -18,7 +18,7 @@ func (r *apiKeyResolver) User(ctx context.Context, obj *models.APIKey) (*models.
 }
 
 func (r *queryResolver) APIKey(ctx context.Context, id string) (*models.APIKey, error) {
-	return lookup(ctx, models.KindAPIKey, id, r.Store.APIKeys)
+	return lookup(ctx, models.KindAPIKey, id, r.Store.APIKeys, apiKeyWith)
 }
 
 func (r *userResolver) APIKeys(ctx context.Context, obj *models.User, first *int, after *string, last *int, before *string, filter *models.APIKeyFilter, orderBy models.APIKeyOrder) (*models.Connection[*models.APIKey], error) {

@@ -60,6 +60,10 @@ func TestEveryOperation_Deferred(t *testing.T) {
 
 					parts := api.ask(t, user, deferred, "multipart/mixed, application/json")
 					want.questions = parts.questions
+					if strings.Contains(fmt.Sprint(want.failures), lookedUpInVain) {
+						require.LessOrEqual(t, parts.statements, want.statements, about)
+						want.statements = parts.statements
+					}
 					require.Equal(t, want.answered, parts.answered, about)
 					if parts.parts > 1 {
 						inParts++

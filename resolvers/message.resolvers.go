@@ -21,7 +21,7 @@ func (r *messageAdditionResolver) Message(ctx context.Context, obj *models.Messa
 }
 
 func (r *queryResolver) Message(ctx context.Context, id string) (*models.Message, error) {
-	return lookup(ctx, models.KindMessage, id, r.Store.Messages)
+	return lookup(ctx, models.KindMessage, id, r.Store.Messages, messageWith)
 }
 
 func (r *subscriptionResolver) MessageAdded(ctx context.Context, threadID string, after *string) (<-chan *models.MessageEvent, error) {

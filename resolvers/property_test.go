@@ -71,7 +71,7 @@ func real(t *testing.T, db *testdb.DB, adjust ...func(*resolvers.Resolver)) *api
 		change(root)
 	}
 	api := newAPI(root)
-	api.exec.Use(graph.Plain(root, loaders.Together))
+	api.exec.Use(graph.Plain(root, resolvers.Loading))
 	api.loaders, api.analytics = root.Loaders, a
 	return api
 }
@@ -125,11 +125,18 @@ func (w *world) run(t *testing.T, viewer models.Viewer, op operation, about stri
 	o := &oracle{dataset: w.dataset, analytics: w.real.analytics, relations: map[string]bool{}, questions: map[string]bool{}, together: map[group][]grouped{}}
 	require.JSONEq(t, newAPI(o).ask(t.Context(), viewer, op), answer, about)
 	o.count()
-	require.Equal(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
+	if strings.Contains(answer, lookedUpInVain) {
+		require.LessOrEqual(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
+	} else {
+		require.Equal(t, len(o.relations), int(tally.Statements.Load()), "statements of %s", about)
+	}
 	require.Equal(t, len(o.questions), int(tally.Questions.Load()), "questions of %s", about)
 	require.NotContains(t, answer, "INTERNAL", about)
 	return answer, append(slices.Sorted(maps.Keys(o.relations)), slices.Sorted(maps.Keys(o.questions))...)
 }
+
+// lookedUpInVain is what is said of an object that an operation asked for by its id. What it asked for below may have been read at the same time.
+const lookedUpInVain = "no such "
 
 // TestEveryOperation is the promise of the graph: whatever is asked, the number of statements depends on the operation and never on how
 // many rows there are, and the answer is that of a plain resolver that reads one row at a time.

@@ -14,7 +14,7 @@ import (
 )
 
 func (r *queryResolver) Reference(ctx context.Context, id string) (*models.Reference, error) {
-	return lookup(ctx, models.KindReference, id, r.Store.References)
+	return lookup(ctx, models.KindReference, id, r.Store.References, referenceWith)
 }
 
 func (r *referenceResolver) DownloadURL(ctx context.Context, obj *models.Reference) (*string, error) {

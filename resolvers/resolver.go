@@ -6,11 +6,15 @@ import (
 	"github.com/netra-ai/netra/analytics/ingest"
 	"github.com/netra-ai/netra/app"
 	"github.com/netra-ai/netra/embeddings"
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/live"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/store"
 )
+
+// Loading is how fields are loaded that are answered without the executor.
+var Loading = plain.Loading{Together: loaders.Together, Beside: store.Beside}
 
 // Resolver is the root of the graph.
 type Resolver struct {

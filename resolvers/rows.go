@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/store"
@@ -22,17 +23,39 @@ func linked[K comparable, T loaders.Object](ctx context.Context, r *Resolver, pa
 
 // lookup reads one object by its global id. It fails with BadUserInput, and with NotFound alike for what is absent and for what is not
 // the viewer's to see.
-func lookup[T loaders.Object](ctx context.Context, kind models.Kind, id string, read reader[uuid.UUID, T]) (T, error) {
-	var none T
+func lookup[E any, T entity[E]](ctx context.Context, kind models.Kind, id string, read reader[uuid.UUID, T], keyed func(uuid.UUID) T) (T, error) {
 	parsed, err := models.ParseIDOf(kind, id)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	key, err := parsed.UUID()
 	if err != nil {
-		return none, err
+		return nil, err
 	}
-	rows, err := read(ctx, []uuid.UUID{key}, selected(ctx))
+	return byKey(ctx, kind, key, read, keyed(key))
+}
+
+// entity is a pointer to an object of the graph.
+type entity[E any] interface {
+	*E
+	loaders.Object
+}
+
+// byKey reads an object, at the same time as what is below it where that may be: keyed is the object with nothing but its key.
+func byKey[K comparable, E any, T entity[E]](ctx context.Context, kind models.Kind, key K, read reader[K, T], keyed T) (T, error) {
+	fields := selected(ctx)
+	if plain.Later(ctx, func(ctx context.Context) (func(), error) {
+		rows, err := read(ctx, []K{key}, fields)
+		row, err := single(ctx, rows, err, kind)
+		return func() {
+			cohort := keyed.Cohort()
+			*keyed = *row
+			keyed.Join(cohort)
+		}, err
+	}) {
+		return loaders.Adopt(ctx, []T{keyed})[0], nil
+	}
+	rows, err := read(ctx, []K{key}, fields)
 	return single(ctx, rows, err, kind)
 }
 
@@ -54,3 +77,11 @@ func runKey(r *models.Run) uuid.UUID              { return r.DatabaseID }
 func messageKey(m *models.Message) uuid.UUID      { return m.DatabaseID }
 func transitionKey(t *models.RunTransition) int64 { return t.Seq }
 func referenceKey(r *models.Reference) uuid.UUID  { return r.DatabaseID }
+
+func userWith(key int) *models.User                   { return &models.User{DatabaseID: key} }
+func threadWith(key uuid.UUID) *models.Thread         { return &models.Thread{DatabaseID: key} }
+func runWith(key uuid.UUID) *models.Run               { return &models.Run{DatabaseID: key} }
+func messageWith(key uuid.UUID) *models.Message       { return &models.Message{DatabaseID: key} }
+func referenceWith(key uuid.UUID) *models.Reference   { return &models.Reference{DatabaseID: key} }
+func supplyItemWith(key uuid.UUID) *models.SupplyItem { return &models.SupplyItem{DatabaseID: key} }
+func apiKeyWith(key uuid.UUID) *models.APIKey         { return &models.APIKey{DatabaseID: key} }

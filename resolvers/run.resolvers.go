@@ -15,7 +15,7 @@ import (
 )
 
 func (r *queryResolver) Run(ctx context.Context, id string) (*models.Run, error) {
-	return lookup(ctx, models.KindRun, id, r.Store.Runs)
+	return lookup(ctx, models.KindRun, id, r.Store.Runs, runWith)
 }
 
 func (r *runResolver) User(ctx context.Context, obj *models.Run) (*models.User, error) {

@@ -17,8 +17,7 @@ func (r *queryResolver) Viewer(ctx context.Context) (*models.User, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.Store.Users(ctx, []int{viewer.UserID}, selected(ctx))
-	return single(ctx, rows, err, models.KindUser)
+	return byKey(ctx, models.KindUser, viewer.UserID, r.Store.Users, userWith(viewer.UserID))
 }
 
 func (r *queryResolver) Node(ctx context.Context, id string) (models.Node, error) {

@@ -88,14 +88,14 @@ func (r *Resolver) runStatusChanges(ctx context.Context, runID, threadID, after 
 		filter.UserID = &viewer.UserID
 	}
 	if runID != nil {
-		run, err := lookup(ctx, models.KindRun, *runID, r.Store.Runs)
+		run, err := lookup(ctx, models.KindRun, *runID, r.Store.Runs, runWith)
 		if err != nil {
 			return begin[*models.RunEvent](ctx, nil, err)
 		}
 		filter.RunID, filter.UserID = &run.DatabaseID, &run.UserID
 	}
 	if threadID != nil {
-		thread, err := lookup(ctx, models.KindThread, *threadID, r.Store.Threads)
+		thread, err := lookup(ctx, models.KindThread, *threadID, r.Store.Threads, threadWith)
 		if err != nil {
 			return begin[*models.RunEvent](ctx, nil, err)
 		}
@@ -111,7 +111,7 @@ func (r *Resolver) messagesAdded(ctx context.Context, threadID string, after *st
 	if err != nil {
 		return nil, err
 	}
-	thread, err := lookup(ctx, models.KindThread, threadID, r.Store.Threads)
+	thread, err := lookup(ctx, models.KindThread, threadID, r.Store.Threads, threadWith)
 	if err != nil {
 		return begin[*models.MessageEvent](ctx, nil, err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func (r *queryResolver) SupplyItem(ctx context.Context, id string) (*models.SupplyItem, error) {
-	return lookup(ctx, models.KindSupplyItem, id, r.Store.SupplyItems)
+	return lookup(ctx, models.KindSupplyItem, id, r.Store.SupplyItems, supplyItemWith)
 }
 
 func (r *queryResolver) SupplyItems(ctx context.Context, first *int, after *string, last *int, before *string, filter *models.SupplyItemFilter, orderBy models.SupplyItemOrder) (*models.Connection[*models.SupplyItem], error) {

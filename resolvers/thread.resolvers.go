@@ -15,7 +15,7 @@ import (
 )
 
 func (r *queryResolver) Thread(ctx context.Context, id string) (*models.Thread, error) {
-	return lookup(ctx, models.KindThread, id, r.Store.Threads)
+	return lookup(ctx, models.KindThread, id, r.Store.Threads, threadWith)
 }
 
 func (r *threadResolver) User(ctx context.Context, obj *models.Thread) (*models.User, error) {

@@ -22,8 +22,7 @@ func (r *queryResolver) User(ctx context.Context, id string) (*models.User, erro
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.Store.Users(ctx, []int{key}, selected(ctx))
-	return single(ctx, rows, err, models.KindUser)
+	return byKey(ctx, models.KindUser, key, r.Store.Users, userWith(key))
 }
 
 func (r *queryResolver) Users(ctx context.Context, first *int, after *string, last *int, before *string, filter *models.UserFilter, orderBy models.UserOrder) (*models.Connection[*models.User], error) {

@@ -7,6 +7,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/models"
 )
 
@@ -82,12 +83,16 @@ func (g *gate) planDefers(ctx context.Context, operation *graphql.OperationConte
 	return nil
 }
 
-// InterceptOperation refuses subscriptions without a viewer who may read; of other operations only the single field is refused.
+// InterceptOperation has plans kept with documents that are kept, and refuses subscriptions without a viewer who may read; of other operations only the single field is refused.
 func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
-	if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription {
+	operation := graphql.GetOperationContext(ctx)
+	if operation.Operation.Operation == ast.Subscription {
 		if err := mayRead(ctx); err != nil {
 			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{coded(err.Error(), models.CodeOf(err))}})
 		}
+	}
+	if plans := g.documents.plans(operation.RawQuery, operation.Doc); plans != nil {
+		ctx = plain.Keep(ctx, plans)
 	}
 	return next(ctx)
 }

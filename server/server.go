@@ -18,7 +18,6 @@ import (
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/internal/share"
-	"github.com/netra-ai/netra/loaders"
 	"github.com/netra-ai/netra/models"
 	"github.com/netra-ai/netra/resolvers"
 )
@@ -132,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 	g := &gate{limits: s.limits, documents: parsed}
 	s.exec.Use(g)
 	s.exec.Use(resolvers.Notices{})
-	s.exec.Use(graph.Plain(cfg.Resolvers, loaders.Together))
+	s.exec.Use(graph.Plain(cfg.Resolvers, resolvers.Loading))
 	s.later = executor.New(executable)
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)

@@ -19,13 +19,13 @@ var (
 // APIKeys are those of ids that the viewer may see, in any order.
 func (s *Store) APIKeys(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.APIKey, error) {
 	q := apiKeys.byID(ids, "uuid", selected)
-	return query[*models.APIKey](ctx, s, q.String(), q.args)
+	return query[*models.APIKey](ctx, s, q)
 }
 
 // APIKeysOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) APIKeysOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.APIKeyFilter, selected Fields) ([]*models.APIKey, error) {
 	q := apiKeysOfUser.pages(userIDs, page, selected, apiKeyFilter(filter))
-	return query[*models.APIKey](ctx, s, q.String(), q.args)
+	return query[*models.APIKey](ctx, s, q)
 }
 
 // CountAPIKeysOfUsers leaves out users without any.

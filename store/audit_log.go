@@ -16,13 +16,13 @@ var (
 // AuditLogs are those of ids that the viewer may see, in any order.
 func (s *Store) AuditLogs(ctx context.Context, ids []int64, selected Fields) ([]*models.AuditLog, error) {
 	q := auditLogs.byID(ids, "bigint", selected)
-	return query[*models.AuditLog](ctx, s, q.String(), q.args)
+	return query[*models.AuditLog](ctx, s, q)
 }
 
 // AuditLogsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) AuditLogsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.AuditLogFilter, selected Fields) ([]*models.AuditLog, error) {
 	q := auditLogsOfUser.pages(userIDs, page, selected, auditLogFilter(filter))
-	return query[*models.AuditLog](ctx, s, q.String(), q.args)
+	return query[*models.AuditLog](ctx, s, q)
 }
 
 // CountAuditLogsOfUsers leaves out users without any.
@@ -39,7 +39,7 @@ func (s *Store) ListAuditLogs(ctx context.Context, page models.Page, filter *mod
 	}
 	auditLogFilter(filter)(q)
 	q.page(page)
-	return query[*models.AuditLog](ctx, s, q.String(), q.args)
+	return query[*models.AuditLog](ctx, s, q)
 }
 
 // CountAuditLogs is the length of the list that ListAuditLogs pages through.

@@ -57,6 +57,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 }
 
 func (c *conn) exec(ctx context.Context, query string, args []any) (pgconn.CommandTag, error) {
+	models.TallyFrom(ctx).Trips.Add(1)
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
 		return c.Conn.Conn().Exec(ctx, query, args...)
@@ -73,13 +74,16 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	began := time.Now()
 	given := values(args)
 	if len(given) > 0 {
-		if into, ok := given[0].(target); ok {
-			err := c.collect(ctx, query, given[1:], into)
+		switch first := given[0].(type) {
+		case target:
+			err := c.collect(ctx, query, given[1:], first)
 			c.done(ctx, query, began, err)
 			if err != nil {
 				return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
 			}
 			return noRows{}, nil
+		case []*question:
+			return noRows{}, c.askAll(ctx, first)
 		}
 	}
 	rows, err := c.query(ctx, query, given)
@@ -115,6 +119,7 @@ func (c *conn) collect(ctx context.Context, query string, args []any, into targe
 
 // begin sends a query for the viewer of ctx. The batch is nil where the query is alone on its way.
 func (c *conn) begin(ctx context.Context, query string, args []any) (pgx.Rows, pgx.BatchResults, error) {
+	models.TallyFrom(ctx).Trips.Add(1)
 	viewer, err := models.ViewerFrom(ctx)
 	if err != nil {
 		result, err := c.Conn.Conn().Query(ctx, query, args...)
@@ -129,6 +134,40 @@ func (c *conn) begin(ctx context.Context, query string, args []any) (pgx.Rows, p
 		return nil, nil, errors.Join(err, batch.Close())
 	}
 	return result, batch, nil
+}
+
+// askAll asks several questions in one trip. What comes after one that fails is not asked. It fails where all may be asked again, on another
+// connection.
+func (c *conn) askAll(ctx context.Context, questions []*question) error {
+	var batch pgx.Batch
+	head := 0
+	if viewer, err := models.ViewerFrom(ctx); err == nil {
+		batch.Queue(setViewer, viewerSettings(viewer)...)
+		head++
+	}
+	for _, q := range questions {
+		q.alone, q.err = true, nil
+		batch.Queue(q.text, q.args...)
+	}
+	models.TallyFrom(ctx).Trips.Add(1)
+	results := c.Conn.Conn().SendBatch(ctx, &batch)
+	var err error
+	if head > 0 {
+		_, err = results.Exec()
+	}
+	for i := 0; i < len(questions) && err == nil; i++ {
+		q, began := questions[i], time.Now()
+		err = q.receive(results, c.Conn.Conn().TypeMap())
+		q.alone, q.err = false, err
+		c.done(ctx, q.text, began, err)
+	}
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	if err = c.retryable(err, true); errors.Is(err, driver.ErrBadConn) {
+		return err
+	}
+	return nil
 }
 
 func (c *conn) send(ctx context.Context, viewer models.Viewer, query string, args []any) pgx.BatchResults {

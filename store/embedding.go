@@ -74,8 +74,8 @@ func (s *Store) ClaimEmbeddings(ctx context.Context, model string, holder uuid.U
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
-	return query[models.EmbeddingJob](ctx, s, `SELECT id, reference_text(name, metadata, content) AS text, `+textHash+` AS hash, attempts
-		FROM embedding_jobs JOIN "references" ON id = reference_id WHERE holder = $1::uuid ORDER BY updated_at`, []any{holder})
+	return query[models.EmbeddingJob](ctx, s, fixed(`SELECT id, reference_text(name, metadata, content) AS text, `+textHash+` AS hash, attempts
+		FROM embedding_jobs JOIN "references" ON id = reference_id WHERE holder = $1::uuid ORDER BY updated_at`, holder))
 }
 
 // SettleEmbedding ends a job with an embedding, or with the reason why there is none; without both the text has gone. It does nothing where

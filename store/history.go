@@ -303,7 +303,7 @@ func (s *Store) TransitionsOfRuns(ctx context.Context, runIDs []uuid.UUID, page 
 	q.WriteString("SELECT steps.* FROM (SELECT unnest(" + q.keys(runIDs, "uuid") + ") AS key) AS parent CROSS JOIN LATERAL (SELECT * FROM " + steps + " WHERE run_id = parent.key")
 	q.page(page)
 	q.WriteString(") AS steps")
-	return query[*models.RunTransition](ctx, s, q.String(), q.args)
+	return query[*models.RunTransition](ctx, s, q)
 }
 
 // CountTransitionsOfRuns leaves out runs without any.
@@ -317,14 +317,14 @@ func (s *Store) CountTransitionsOfRuns(ctx context.Context, runIDs []uuid.UUID) 
 func (s *Store) Transitions(ctx context.Context, seqs []int64, _ Fields) ([]*models.RunTransition, error) {
 	q := new(statement)
 	q.WriteString("SELECT * FROM " + steps + " WHERE id = ANY(" + q.keys(seqs, "bigint") + ")")
-	return query[*models.RunTransition](ctx, s, q.String(), q.args)
+	return query[*models.RunTransition](ctx, s, q)
 }
 
 // ActivityOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on. The page of each
 // of the two tables is found by index; what they have in common is at most two pages long.
 func (s *Store) ActivityOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page) ([]*models.ThreadActivity, error) {
 	q := activityPages(threadIDs, page)
-	return query[*models.ThreadActivity](ctx, s, q.String(), q.args)
+	return query[*models.ThreadActivity](ctx, s, q)
 }
 
 func activityPages(threadIDs []uuid.UUID, page models.Page) *statement {

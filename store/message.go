@@ -11,13 +11,13 @@ import (
 // Messages are those of ids that the viewer may see, in any order.
 func (s *Store) Messages(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Message, error) {
 	q := messages.byID(ids, "uuid", selected)
-	return query[*models.Message](ctx, s, q.String(), q.args)
+	return query[*models.Message](ctx, s, q)
 }
 
 // MessagesOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) MessagesOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page, filter *models.MessageFilter, selected Fields) ([]*models.Message, error) {
 	q := messagesOfThread.pages(threadIDs, page, selected, messageFilter(filter))
-	return query[*models.Message](ctx, s, q.String(), q.args)
+	return query[*models.Message](ctx, s, q)
 }
 
 // CountMessagesOfThreads leaves out threads without any.

@@ -27,12 +27,12 @@ const claim = "5 minutes"
 // ClaimOrphans is at most limit objects that nobody uses, of all tenants whom the viewer may see; for some minutes nobody else is given them. Objects that are named
 // by a reference of others are taken off the list.
 func (s *Store) ClaimOrphans(ctx context.Context, limit int) ([]string, error) {
-	rows, err := query[*struct{ Path string }](ctx, s, `WITH due AS (
+	rows, err := query[*struct{ Path string }](ctx, s, fixed(`WITH due AS (
 			SELECT path FROM objects WHERE collect_after <= now() ORDER BY collect_after LIMIT $1::int FOR UPDATE SKIP LOCKED)
 		UPDATE objects o SET collect_after = CASE WHEN r.named THEN NULL ELSE now() + interval '`+claim+`' END
 		FROM due CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM "references" WHERE file_path = due.path) AS named) AS r
 		WHERE o.path = due.path
-		RETURNING CASE WHEN r.named THEN '' ELSE o.path END AS path`, []any{limit})
+		RETURNING CASE WHEN r.named THEN '' ELSE o.path END AS path`, limit))
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (s *Store) ExpirePendingUploads(ctx context.Context, age time.Duration) err
 
 // PendingUpload is an upload of the viewer's. It fails with NotFound.
 func (s *Store) PendingUpload(ctx context.Context, id uuid.UUID) (*models.PendingUpload, error) {
-	found, err := query[*models.PendingUpload](ctx, s, "SELECT "+pendingUploadColumns+" FROM pending_uploads WHERE id = $1", []any{id})
+	found, err := query[*models.PendingUpload](ctx, s, fixed("SELECT "+pendingUploadColumns+" FROM pending_uploads WHERE id = $1", id))
 	if err == nil && len(found) == 0 {
 		err = models.Errorf(models.NotFound, "no such upload")
 	}
@@ -72,9 +72,9 @@ const pendingUploadColumns = "id, user_id, name, type, mime_type, file_size, met
 // StoredFile is where the file of a reference is that the viewer may see: an object of the tenant's own, and not just any path that somebody wrote there.
 // It fails with NotFound.
 func (s *Store) StoredFile(ctx context.Context, referenceID uuid.UUID) (*models.StoredFile, error) {
-	found, err := query[*models.StoredFile](ctx, s, `SELECT r.file_path, r.name, r.mime_type, r.checksum, r.created_at FROM "references" r
+	found, err := query[*models.StoredFile](ctx, s, fixed(`SELECT r.file_path, r.name, r.mime_type, r.checksum, r.created_at FROM "references" r
 		JOIN objects o ON o.path = r.file_path AND o.user_id = r.user_id AND o.collect_after IS NULL
-		WHERE r.id = $1 AND r.checksum IS NOT NULL`, []any{referenceID})
+		WHERE r.id = $1 AND r.checksum IS NOT NULL`, referenceID))
 	if err == nil && len(found) == 0 {
 		err = models.Errorf(models.NotFound, "there is no such file")
 	}

@@ -55,7 +55,15 @@ var selectedOrder = []string{"agentType", "startedAt", "completedAt", "tokensUse
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {
 	strings.Builder
-	args []any
+	args      []any
+	isBounded bool // it reads rows by their ids, or pages, each along the index of its order: it takes about as long as it has rows
+}
+
+// fixed is a statement whose text is known.
+func fixed(text string, args ...any) *statement {
+	s := &statement{args: args}
+	s.WriteString(text)
+	return s
 }
 
 // arg adds an argument and returns its placeholder.
@@ -95,6 +103,7 @@ func (s *statement) within(column string, span *models.TimeFilter) {
 
 func (s *statement) containing(column string, document models.JSON) {
 	if document != nil {
+		s.isBounded = false
 		s.and(column, "@>", string(document), "::jsonb")
 	}
 }
@@ -147,7 +156,7 @@ var (
 // pages is one page for each of parents. Rows of one parent come in the page's order: a nested loop is the only plan for a lateral
 // subquery with a LIMIT, and it keeps the subquery's order.
 func (c child) pages(parents any, page models.Page, selected Fields, filter func(*statement)) *statement {
-	s := new(statement)
+	s := &statement{isBounded: true}
 	s.WriteString("SELECT " + c.name + ".* FROM (SELECT unnest(" + s.keys(parents, c.key) + ") AS key) AS parent CROSS JOIN LATERAL (SELECT " + c.columns(selected) +
 		" FROM " + c.name + " WHERE " + c.parent + " = parent.key")
 	filter(s)
@@ -167,13 +176,14 @@ func (c child) counts(parents any, filter func(*statement)) *statement {
 
 // byID is the rows with these ids.
 func (t table) byID(ids any, key string, selected Fields) *statement {
-	s := new(statement)
+	s := &statement{isBounded: true}
 	s.WriteString("SELECT " + t.columns(selected) + " FROM " + t.name + " WHERE id = ANY(" + s.keys(ids, key) + ")")
 	return s
 }
 
 // count reads what counts asks.
 func count[K comparable](ctx context.Context, s *Store, q *statement) (map[K]int, error) {
+	alone(ctx)
 	rows, err := s.db.DB.QueryContext(ctx, q.String(), q.args...)
 	if err != nil {
 		return nil, translate(ctx, err)
@@ -193,6 +203,7 @@ func count[K comparable](ctx context.Context, s *Store, q *statement) (map[K]int
 
 // number reads one number.
 func (s *Store) number(ctx context.Context, q *statement) (int, error) {
+	alone(ctx)
 	var n int
 	err := s.db.DB.QueryRowContext(ctx, q.String(), q.args...).Scan(&n)
 	return n, translate(ctx, err)

@@ -18,13 +18,13 @@ var (
 // References are those of ids that the viewer may see, in any order.
 func (s *Store) References(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Reference, error) {
 	q := references.byID(ids, "uuid", selected)
-	return query[*models.Reference](ctx, s, q.String(), q.args)
+	return query[*models.Reference](ctx, s, q)
 }
 
 // ReferencesOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) ReferencesOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.ReferenceFilter, selected Fields) ([]*models.Reference, error) {
 	q := referencesOfUser.pages(userIDs, page, selected, referenceFilter(filter))
-	return query[*models.Reference](ctx, s, q.String(), q.args)
+	return query[*models.Reference](ctx, s, q)
 }
 
 // CountReferencesOfUsers leaves out users without any.

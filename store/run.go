@@ -11,13 +11,13 @@ import (
 // Runs are those of ids that the viewer may see, in any order.
 func (s *Store) Runs(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Run, error) {
 	q := runs.byID(ids, "uuid", selected)
-	return query[*models.Run](ctx, s, q.String(), q.args)
+	return query[*models.Run](ctx, s, q)
 }
 
 // RunsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) RunsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.RunFilter, selected Fields) ([]*models.Run, error) {
 	q := runsOfUser.pages(userIDs, page, selected, runFilter(filter))
-	return query[*models.Run](ctx, s, q.String(), q.args)
+	return query[*models.Run](ctx, s, q)
 }
 
 // CountRunsOfUsers leaves out users without any.
@@ -28,7 +28,7 @@ func (s *Store) CountRunsOfUsers(ctx context.Context, userIDs []int, filter *mod
 // RunsOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) RunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page, filter *models.RunFilter, selected Fields) ([]*models.Run, error) {
 	q := runsOfThread.pages(threadIDs, page, selected, runFilter(filter))
-	return query[*models.Run](ctx, s, q.String(), q.args)
+	return query[*models.Run](ctx, s, q)
 }
 
 // CountRunsOfThreads leaves out threads without any.

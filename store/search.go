@@ -53,7 +53,7 @@ func (s *Store) Search(ctx context.Context, search models.Search, page models.Pa
 	q.WriteString(" WHERE true")
 	q.page(page)
 	q.WriteString(") AS hit ORDER BY score DESC, id DESC")
-	return query[*models.SearchHit](ctx, s, q.String(), q.args)
+	return query[*models.SearchHit](ctx, s, q)
 }
 
 // SimilarReferences are the references that the viewer may see that are the most similar, the most similar first. It fails with NotFound
@@ -68,7 +68,7 @@ func (s *Store) SimilarReferences(ctx context.Context, to models.Similarity, fir
 		q.and("score", ">=", *minScore, "::float8")
 	}
 	q.WriteString(" ORDER BY score DESC, id DESC LIMIT " + q.arg(first) + "::int")
-	return query[*models.SimilarReference](ctx, s, q.String(), q.args)
+	return query[*models.SimilarReference](ctx, s, q)
 }
 
 // similar is a table of references and scores without the reference that was asked about.

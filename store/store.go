@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,24 +88,26 @@ func (s *Store) Ping(ctx context.Context) error { return translate(ctx, s.db.Pin
 // Stats are the connection pool's.
 func (s *Store) Stats() sql.DBStats { return s.db.Stats() }
 
-// querier is the pool, or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
-}
-
 // query runs parameterised SQL and scans its rows. The statement is prepared once for each connection.
-func query[T any](ctx context.Context, s *Store, text string, args []any) ([]T, error) {
-	return queryOn[T](ctx, s.db, s.db.DB, text, args)
-}
-
-func queryOn[T any](ctx context.Context, db *bun.DB, on querier, text string, args []any) ([]T, error) {
-	into := &found[T]{db: db}
-	rows, err := on.QueryContext(ctx, text, append([]any{into}, args...)...)
-	if err == nil {
-		err = rows.Close() // they have been taken
-	}
-	if err != nil {
+func query[T any](ctx context.Context, s *Store, q *statement) ([]T, error) {
+	into := &found[T]{db: s.db}
+	if err := s.read(ctx, q, into); err != nil {
 		return nil, translate(ctx, err)
 	}
 	return into.rows, nil
+}
+
+func (s *Store) read(ctx context.Context, q *statement, into target) error {
+	if !q.isBounded || ctx.Err() != nil {
+		alone(ctx)
+	} else if t := leaveTrip(ctx); t != nil {
+		if ask := (&question{step: step{text: q.String(), args: arguments(slices.Clone(q.args)), into: into}}); s.ride(t, ask) {
+			return ask.err
+		}
+	}
+	rows, err := s.db.DB.QueryContext(ctx, q.String(), append([]any{into}, q.args...)...)
+	if err == nil {
+		err = rows.Close() // they have been taken
+	}
+	return err
 }

@@ -18,13 +18,13 @@ var (
 // SupplyItems are those of ids that the viewer may see, in any order.
 func (s *Store) SupplyItems(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.SupplyItem, error) {
 	q := supplyItems.byID(ids, "uuid", selected)
-	return query[*models.SupplyItem](ctx, s, q.String(), q.args)
+	return query[*models.SupplyItem](ctx, s, q)
 }
 
 // SupplyItemsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) SupplyItemsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.SupplyItemFilter, selected Fields) ([]*models.SupplyItem, error) {
 	q := supplyItemsOfUser.pages(userIDs, page, selected, supplyItemFilter(filter))
-	return query[*models.SupplyItem](ctx, s, q.String(), q.args)
+	return query[*models.SupplyItem](ctx, s, q)
 }
 
 // CountSupplyItemsOfUsers leaves out users without any.
@@ -50,7 +50,7 @@ func (s *Store) ListSupplyItems(ctx context.Context, page models.Page, filter *m
 	q.page(page)
 	q.WriteString(")) AS supply_catalog WHERE true")
 	q.page(page)
-	return query[*models.SupplyItem](ctx, s, q.String(), q.args)
+	return query[*models.SupplyItem](ctx, s, q)
 }
 
 // CountSupplyItems is the length of the list that ListSupplyItems pages through.

@@ -11,13 +11,13 @@ import (
 // Threads are those of ids that the viewer may see, in any order.
 func (s *Store) Threads(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*models.Thread, error) {
 	q := threads.byID(ids, "uuid", selected)
-	return query[*models.Thread](ctx, s, q.String(), q.args)
+	return query[*models.Thread](ctx, s, q)
 }
 
 // ThreadsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) ThreadsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.ThreadFilter, selected Fields) ([]*models.Thread, error) {
 	q := threadsOfUser.pages(userIDs, page, selected, threadFilter(filter))
-	return query[*models.Thread](ctx, s, q.String(), q.args)
+	return query[*models.Thread](ctx, s, q)
 }
 
 // CountThreadsOfUsers leaves out users without any.

@@ -9,7 +9,7 @@ import (
 // Users are those of ids that the viewer may see, in any order.
 func (s *Store) Users(ctx context.Context, ids []int, selected Fields) ([]*models.User, error) {
 	q := users.byID(ids, "int", selected)
-	return query[*models.User](ctx, s, q.String(), q.args)
+	return query[*models.User](ctx, s, q)
 }
 
 // ListUsers is a page of all the users that the viewer may see, with one row more where the list goes on.
@@ -18,7 +18,7 @@ func (s *Store) ListUsers(ctx context.Context, page models.Page, filter *models.
 	q.WriteString("SELECT " + users.columns(selected) + " FROM users WHERE true")
 	userFilter(filter)(q)
 	q.page(page)
-	return query[*models.User](ctx, s, q.String(), q.args)
+	return query[*models.User](ctx, s, q)
 }
 
 // CountUsers is the length of the list that ListUsers pages through.

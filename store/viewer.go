@@ -48,7 +48,7 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 		return entry.viewer, nil
 	}
 	asking := models.WithViewer(ctx, models.Viewer{UserID: userID})
-	rows, err := query[grant](asking, s, standing, []any{[]int{userID}})
+	rows, err := query[grant](asking, s, fixed(standing, []int{userID}))
 	if err != nil {
 		return models.Viewer{}, err
 	}
@@ -121,7 +121,7 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	if time.Now().Before(entry.until) {
 		return entry.viewer, entry.expires, nil
 	}
-	rows, err := query[grant](ctx, s, "SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", []any{token.ID, hash})
+	rows, err := query[grant](ctx, s, fixed("SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", token.ID, hash))
 	if err != nil {
 		return models.Viewer{}, time.Time{}, err
 	}
@@ -158,7 +158,7 @@ func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models
 			users = append(users, viewer.UserID)
 		}
 	}
-	rows, err := query[grant](models.WithViewer(ctx, models.System), s, standingWithKeys, []any{users, keys})
+	rows, err := query[grant](models.WithViewer(ctx, models.System), s, fixed(standingWithKeys, users, keys))
 	if err != nil {
 		return nil, err
 	}

@@ -119,6 +119,7 @@ func (t *Tx) send(ctx context.Context, end string) error {
 		batch.Queue(end)
 	}
 	t.begun = true
+	models.TallyFrom(ctx).Trips.Add(1)
 	results := t.conn.Conn.Conn().SendBatch(ctx, &batch)
 	err := t.receive(ctx, results, head, steps, end)
 	if closing := results.Close(); err == nil {

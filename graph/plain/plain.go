@@ -9,6 +9,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +22,7 @@ import (
 type Append[T any] func(text []byte, object T) ([]byte, bool)
 
 // Field says how a field is answered for objects of type T with what is selected below it; false where something there is not plain.
-type Field[T any] func(at place, field graphql.CollectedField) (part[T], bool)
+type Field[T any] func(at *place, field graphql.CollectedField) (part[T], bool)
 
 // Type is a type of the graph, whose objects are of type T.
 type Type[T any] struct {
@@ -33,8 +34,11 @@ type Type[T any] struct {
 
 // part is how a part of the answer is made for objects of type T.
 type part[T any] struct {
-	// load has all loaded that is needed below the objects of a level; nil where that is nothing. It returns when all of it is there.
-	load func(a *answer, objects []T) bool
+	// load has all loaded that is needed below the objects of a level; nil where that is nothing. It returns when all of it is there. The context is of the
+	// field that has the objects.
+	load func(ctx context.Context, a *answer, objects []T) bool
+	// byKey says that load looks at nothing of an object but its key.
+	byKey bool
 	// write adds the text for one object. It is called for the objects in the order in which they were given to load.
 	write func(a *answer, object T) bool
 }
@@ -56,7 +60,7 @@ func (a *answer) next() {
 
 // more begins another piece.
 func (a *answer) more() {
-	p := pieces.Get().(*piece)
+	p := pool.Get().(*piece)
 	if a.last == nil {
 		a.pieces.first = p
 	} else {
@@ -76,22 +80,22 @@ type values[V any] struct {
 	next int
 }
 
-// place is where in an operation a plan is made.
+// place is where a plan is made.
 type place struct {
-	ctx      context.Context // of the field whose selections are meant, in any of its siblings
-	together Together
-	loads    *int // how many fields are loaded
+	operation *graphql.OperationContext
+	loading   Loading
+	loads     int // how many fields are loaded
 }
 
-// below is the place of what is selected of a field.
-func (at place) below(typeName string, field graphql.CollectedField) place {
-	at.ctx = graphql.WithFieldContext(at.ctx, &graphql.FieldContext{Object: typeName, Field: field})
-	return at
+// below is the context of a field of the objects that ctx's field has.
+func below(ctx context.Context, typeName string, field graphql.CollectedField) (context.Context, *graphql.FieldContext) {
+	fc := &graphql.FieldContext{Object: typeName, Field: field}
+	return graphql.WithFieldContext(ctx, fc), fc
 }
 
 // Leaf is a field without fields.
 func Leaf[T any](write Append[T]) Field[T] {
-	return func(place, graphql.CollectedField) (part[T], bool) {
+	return func(*place, graphql.CollectedField) (part[T], bool) {
 		return part[T]{write: func(a *answer, object T) (ok bool) {
 			a.text, ok = write(a.text, object)
 			return ok
@@ -101,20 +105,21 @@ func Leaf[T any](write Append[T]) Field[T] {
 
 // Object is a field that has an object, or null.
 func Object[T any, V comparable](on string, of Type[V], nonNull bool, get func(T) V) Field[T] {
-	return func(at place, field graphql.CollectedField) (part[T], bool) {
-		below, ok := of.compile(at.below(on, field), field.Selections)
+	return func(at *place, field graphql.CollectedField) (part[T], bool) {
+		inner, ok := of.compile(at, field.Selections)
 		if !ok {
 			return part[T]{}, false
 		}
-		write := orNull(below.write, nonNull)
+		write := orNull(inner.write, nonNull)
 		whole := part[T]{write: func(a *answer, object T) bool { return write(a, get(object)) }}
-		if below.load != nil {
-			whole.load = func(a *answer, objects []T) bool {
+		if inner.load != nil {
+			whole.load = func(ctx context.Context, a *answer, objects []T) bool {
 				all := make([]V, len(objects))
 				for i, object := range objects {
 					all[i] = get(object)
 				}
-				return below.load(a, present(all))
+				ctx, _ = below(ctx, on, field)
+				return inner.load(ctx, a, present(all))
 			}
 		}
 		return whole, true
@@ -123,12 +128,12 @@ func Object[T any, V comparable](on string, of Type[V], nonNull bool, get func(T
 
 // List is a field that has a list of objects. A list that is nil is null where the schema allows it.
 func List[T any, V comparable](on string, of Type[V], nonNull, itemNonNull bool, get func(T) []V) Field[T] {
-	return func(at place, field graphql.CollectedField) (part[T], bool) {
-		below, ok := of.compile(at.below(on, field), field.Selections)
+	return func(at *place, field graphql.CollectedField) (part[T], bool) {
+		inner, ok := of.compile(at, field.Selections)
 		if !ok {
 			return part[T]{}, false
 		}
-		write := orNull(below.write, itemNonNull)
+		write := orNull(inner.write, itemNonNull)
 		whole := part[T]{write: func(a *answer, object T) bool {
 			items := get(object)
 			if items == nil && !nonNull {
@@ -137,16 +142,17 @@ func List[T any, V comparable](on string, of Type[V], nonNull, itemNonNull bool,
 			}
 			return writeList(a, items, write)
 		}}
-		if below.load != nil {
-			whole.load = func(a *answer, objects []T) bool {
+		if inner.load != nil {
+			whole.load = func(ctx context.Context, a *answer, objects []T) bool {
+				ctx, _ = below(ctx, on, field)
 				if len(objects) == 1 {
-					return below.load(a, present(get(objects[0])))
+					return inner.load(ctx, a, present(get(objects[0])))
 				}
 				var all []V
 				for _, object := range objects {
 					all = append(all, get(object)...)
 				}
-				return below.load(a, present(all))
+				return inner.load(ctx, a, present(all))
 			}
 		}
 		return whole, true
@@ -159,24 +165,26 @@ type Arguments func(ctx context.Context, raw map[string]any) (map[string]any, er
 // Resolve calls a field's resolver for one of the siblings.
 type Resolve[T, V any] func(ctx context.Context, fc *graphql.FieldContext, object T) (V, error)
 
-// Resolved is a field whose resolver gives an object, or null. It is called for all siblings before any of them has an answer.
+// Resolved is a field whose resolver gives an object, or null. It is called for all siblings before any of them has an answer. A connection's looks at nothing of an
+// object but its key.
 func Resolved[T any, V comparable](on string, of Type[V], nonNull bool, arguments Arguments, resolve Resolve[T, V]) Field[T] {
-	return func(at place, field graphql.CollectedField) (part[T], bool) {
-		inside := at.below(on, field)
-		if !inside.read(arguments) {
-			return part[T]{}, false
-		}
-		below, ok := of.compile(inside, field.Selections)
+	return func(at *place, field graphql.CollectedField) (part[T], bool) {
+		inner, ok := of.compile(at, field.Selections)
 		if !ok {
 			return part[T]{}, false
 		}
-		load, next := loaded(inside, resolve)
-		write := orNull(below.write, nonNull)
+		load, next := loaded(at, resolve)
+		write := orNull(inner.write, nonNull)
 		return part[T]{
-			load: func(a *answer, objects []T) bool {
-				values, ok := load(a, objects)
-				return ok && (below.load == nil || below.load(a, present(values)))
+			load: func(ctx context.Context, a *answer, objects []T) bool {
+				ctx, fc := below(ctx, on, field)
+				if !read(ctx, fc, arguments) {
+					return false
+				}
+				values, ok := load(ctx, fc, a, objects)
+				return ok && (inner.load == nil || inner.load(ctx, a, present(values)))
 			},
+			byKey: strings.HasSuffix(of.Name, "Connection"),
 			write: func(a *answer, _ T) bool { return write(a, next(a)) },
 		}, true
 	}
@@ -184,11 +192,12 @@ func Resolved[T any, V comparable](on string, of Type[V], nonNull bool, argument
 
 // ResolvedLeaf is a field without fields whose value a method gives that may have to load it.
 func ResolvedLeaf[T, V any](on string, write func([]byte, V) []byte, resolve Resolve[T, V]) Field[T] {
-	return func(at place, field graphql.CollectedField) (part[T], bool) {
-		load, next := loaded(at.below(on, field), resolve)
+	return func(at *place, field graphql.CollectedField) (part[T], bool) {
+		load, next := loaded(at, resolve)
 		return part[T]{
-			load: func(a *answer, objects []T) bool {
-				_, ok := load(a, objects)
+			load: func(ctx context.Context, a *answer, objects []T) bool {
+				ctx, fc := below(ctx, on, field)
+				_, ok := load(ctx, fc, a, objects)
 				return ok
 			},
 			write: func(a *answer, _ T) bool {
@@ -200,11 +209,11 @@ func ResolvedLeaf[T, V any](on string, write func([]byte, V) []byte, resolve Res
 }
 
 // loaded is a field that has to be loaded: how that is done for objects, and how the value of the next of them is had.
-func loaded[T, V any](at place, resolve Resolve[T, V]) (load func(*answer, []T) ([]V, bool), next func(*answer) V) {
-	number, fc := *at.loads, graphql.GetFieldContext(at.ctx)
-	*at.loads++
-	load = func(a *answer, objects []T) ([]V, bool) {
-		asking, add, load := at.together(at.ctx, len(objects))
+func loaded[T, V any](at *place, resolve Resolve[T, V]) (load func(context.Context, *graphql.FieldContext, *answer, []T) ([]V, bool), next func(*answer) V) {
+	number, together := at.loads, at.loading.Together
+	at.loads++
+	load = func(ctx context.Context, fc *graphql.FieldContext, a *answer, objects []T) ([]V, bool) {
+		asking, add, load := together(ctx, len(objects))
 		for _, object := range objects {
 			value, err := resolve(asking, fc, object)
 			add(value, err)
@@ -231,14 +240,13 @@ func loaded[T, V any](at place, resolve Resolve[T, V]) (load func(*answer, []T) 
 	return load, next
 }
 
-// read reads the arguments of the place's field. The executor tells what is wrong with them.
-func (at place) read(arguments Arguments) bool {
+// read reads a field's arguments. The executor tells what is wrong with them.
+func read(ctx context.Context, fc *graphql.FieldContext, arguments Arguments) bool {
 	if arguments == nil {
 		return true
 	}
-	fc := graphql.GetFieldContext(at.ctx)
 	var err error
-	fc.Args, err = arguments(at.ctx, fc.Field.ArgumentMap(graphql.GetOperationContext(at.ctx).Variables))
+	fc.Args, err = arguments(ctx, fc.Field.ArgumentMap(graphql.GetOperationContext(ctx).Variables))
 	return err == nil
 }
 
@@ -293,15 +301,15 @@ func present[V comparable](objects []V) []V {
 }
 
 // compile is how objects are written with what is selected of them; false unless every selected field is plain.
-func (t Type[T]) compile(at place, selections ast.SelectionSet) (part[T], bool) {
+func (t Type[T]) compile(at *place, selections ast.SelectionSet) (part[T], bool) {
 	type step struct {
 		key   []byte // with the comma before it
 		write func(*answer, T) bool
 	}
 	var steps []step
-	var loads []func(*answer, []T) bool
+	var loads []part[T]
 	seen := map[string]bool{}
-	for _, field := range graphql.CollectFields(graphql.GetOperationContext(at.ctx), selections, t.Implements) {
+	for _, field := range graphql.CollectFields(at.operation, selections, t.Implements) {
 		if field.IsDeferred() {
 			return part[T]{}, false
 		}
@@ -325,13 +333,14 @@ func (t Type[T]) compile(at place, selections ast.SelectionSet) (part[T], bool) 
 		}
 		steps = append(steps, step{key, of.write})
 		if of.load != nil {
-			loads = append(loads, of.load)
+			loads = append(loads, of)
 		}
 	}
 	if len(steps) > 0 {
 		steps[0].key[0] = '{'
 	}
-	return part[T]{load: sideBySide(loads), write: func(a *answer, object T) bool {
+	load, byKey := sideBySide(at.loading.Beside, loads)
+	return part[T]{load: load, byKey: byKey, write: func(a *answer, object T) bool {
 		if len(steps) == 0 {
 			a.text = append(a.text, '{')
 		}
@@ -347,87 +356,128 @@ func (t Type[T]) compile(at place, selections ast.SelectionSet) (part[T], bool) 
 }
 
 // sideBySide loads fields that do not depend on each other; nil where there are none.
-func sideBySide[T any](loads []func(*answer, []T) bool) func(*answer, []T) bool {
+func sideBySide[T any](beside Beside, loads []part[T]) (load func(context.Context, *answer, []T) bool, byKey bool) {
 	if len(loads) == 0 {
-		return nil
+		return nil, true
 	}
-	return func(a *answer, objects []T) bool {
+	byKey = !slices.ContainsFunc(loads, func(p part[T]) bool { return !p.byKey })
+	return func(ctx context.Context, a *answer, objects []T) bool {
 		if len(objects) == 0 {
 			return true
 		}
-		var others sync.WaitGroup
 		var failed atomic.Bool
-		run := func(load func(*answer, []T) bool) {
+		inParallel(ctx, beside, len(loads), func(ctx context.Context, i int) {
 			defer func() {
 				if recover() != nil { // it will panic again under the executor, which reports it
 					failed.Store(true)
 				}
 			}()
-			if !load(a, objects) {
+			if !loads[i].load(ctx, a, objects) {
 				failed.Store(true)
 			}
-		}
-		for _, load := range loads[1:] {
-			others.Go(func() { run(load) })
-		}
-		run(loads[0])
-		others.Wait()
+		})
 		return !failed.Load()
+	}, byKey
+}
+
+// inParallel does n things, one of them here.
+func inParallel(ctx context.Context, beside Beside, n int, do func(ctx context.Context, i int)) {
+	if n == 1 {
+		do(ctx, 0)
+		return
 	}
+	parts, over := beside(ctx, n)
+	var others sync.WaitGroup
+	for i := 1; i < n; i++ {
+		others.Go(func() {
+			defer over(i)
+			do(parts[i], i)
+		})
+	}
+	do(parts[0], 0)
+	over(0)
+	others.Wait()
+}
+
+// Loading is how the rooms below load.
+type Loading struct {
+	Together Together
+	Beside   Beside
 }
 
 // Together is how as many siblings are asked for a field: their resolvers are called with the context asking, add takes what each gave, and load waits for
 // the values of all, in that order. It is package loaders'.
 type Together func(ctx context.Context, siblings int) (asking context.Context, add func(value any, err error), load func() ([]any, error))
 
+// Beside is how things that begin at the same time know of each other: each of n parts has its context, and whoever began a part says when it is
+// over. It is package store's.
+type Beside func(ctx context.Context, n int) (parts []context.Context, over func(part int))
+
 // Plan writes what a field resolved to.
 type Plan interface {
-	// write makes the text of an object or of a list of objects; nil where the executor has to.
-	write(value any) *text
+	// write makes the text of an object or of a list of objects; nil where the executor has to. The read of an object that the resolver left to be done, if there
+	// is one, has been done afterwards; err is what it failed with.
+	write(ctx context.Context, value any, left *left) (*text, error)
 }
 
-// Compile is the plan for what is selected of a field's objects; nil where something is not plain. The context is that of the field, in any of its siblings.
-func Compile[T comparable](ctx context.Context, of Type[T], selections ast.SelectionSet, together Together) Plan {
-	p := &plan[T]{}
-	whole, ok := of.compile(place{ctx: ctx, together: together, loads: &p.loads}, selections)
+// Compile is the plan for what is selected of a field's objects; nil where something is not plain. It is the same for every operation of one document, as far as no
+// directive in the selections has a say.
+func Compile[T comparable](operation *graphql.OperationContext, of Type[T], selections ast.SelectionSet, loading Loading) Plan {
+	at := &place{operation: operation, loading: loading}
+	whole, ok := of.compile(at, selections)
 	if !ok {
 		return nil
 	}
-	p.load, p.one = whole.load, orNull(whole.write, true)
-	return p
+	return &plan[T]{part: whole, one: orNull(whole.write, true), beside: loading.Beside, loads: at.loads}
 }
 
 type plan[T comparable] struct {
-	load  func(*answer, []T) bool // nil where all is in memory
-	one   func(*answer, T) bool
-	loads int
+	part[T]
+	one    func(*answer, T) bool
+	beside Beside
+	loads  int
 }
 
-func (p *plan[T]) write(value any) *text {
+func (p *plan[T]) write(ctx context.Context, value any, left *left) (*text, error) {
 	var objects []T
 	one, isOne := value.(T)
 	if isOne {
 		objects = []T{one}
 	} else if objects, _ = value.([]T); objects == nil {
-		return nil
+		return nil, left.finish(ctx)
 	}
-	a := &answer{}
-	if p.load != nil {
-		a.loaded = make([]any, p.loads)
-		if !p.load(a, present(objects)) {
-			return nil
+	a := &answer{loaded: make([]any, p.loads)}
+	isLoaded, asked := p.load == nil, present(objects)
+	if !isLoaded && p.byKey && left.isWaiting() {
+		inParallel(ctx, p.beside, 2, func(ctx context.Context, i int) {
+			if i == 0 {
+				left.begin(ctx)
+			} else {
+				isLoaded = p.load(ctx, a, asked)
+			}
+		})
+		if err := left.finish(ctx); err != nil {
+			return nil, err
 		}
+	} else {
+		if err := left.finish(ctx); err != nil {
+			return nil, err
+		}
+		isLoaded = isLoaded || p.load(ctx, a, asked)
+	}
+	if !isLoaded {
+		return nil, nil
 	}
 	a.more()
 	if isOne && !p.one(a, one) || !isOne && !writeList(a, objects, p.one) {
-		return nil
+		return nil, nil
 	}
-	return a.end()
+	return a.end(), nil
 }
 
-// Fields is an extension of the executor that answers plain fields. It gives the plan for the field of a context, whose objects are of the named type
+// Fields is an extension of the executor that answers plain fields. It gives the plan for an operation's field, whose objects are of the named type
 // of the graph; nil where there is none.
-type Fields func(ctx context.Context, typeName string, selections ast.SelectionSet) Plan
+type Fields func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) Plan
 
 var _ interface {
 	graphql.HandlerExtension
@@ -441,13 +491,14 @@ func (Fields) Validate(graphql.ExecutableSchema) error { return nil }
 
 // Without leaves all fields of a response to the executor: where several responses share what a field resolved to, it has to stay an object.
 func Without(ctx context.Context) context.Context {
-	return context.WithValue(ctx, plansKey{}, (*plans)(nil))
+	return context.WithValue(ctx, responseKey{}, (*response)(nil))
 }
 
 // InterceptResponse keeps plans for as long as the response is made: siblings share them.
 func (Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	if _, without := ctx.Value(plansKey{}).(*plans); !without {
-		ctx = context.WithValue(ctx, plansKey{}, &plans{})
+	if _, without := ctx.Value(responseKey{}).(*response); !without {
+		kept, _ := ctx.Value(keptKey{}).(*Kept)
+		ctx = context.WithValue(ctx, responseKey{}, &response{kept: kept})
 	}
 	return next(ctx)
 }
@@ -455,7 +506,7 @@ func (Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandle
 // InterceptRootField makes room in the buffer of the answer once, for what is known to be coming: doubling it takes three times the memory.
 func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	answer := next(ctx)
-	known, _ := ctx.Value(plansKey{}).(*plans)
+	known, _ := ctx.Value(responseKey{}).(*response)
 	if known == nil || answer == graphql.Null || answer == graphql.RequiredNull {
 		return answer
 	}
@@ -470,53 +521,61 @@ func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver)
 
 // InterceptField answers with text in the place of objects.
 func (compile Fields) InterceptField(ctx context.Context, next graphql.Resolver) (any, error) {
+	known, _ := ctx.Value(responseKey{}).(*response)
+	fc := graphql.GetFieldContext(ctx)
+	if known == nil || len(fc.Field.Selections) == 0 {
+		return next(ctx)
+	}
+	plan := known.plan(graphql.GetOperationContext(ctx), fc.Field, compile)
+	if plan == nil {
+		return next(ctx)
+	}
+	left := &left{}
+	if fc.Object == queryRoot {
+		ctx = left.offer(ctx)
+	}
 	value, err := next(ctx)
+	left.close()
 	if value == nil || err != nil {
 		return value, err
 	}
-	field := graphql.GetFieldContext(ctx).Field
-	if len(field.Selections) == 0 {
+	text, err := plan.write(ctx, value, left)
+	if err != nil {
+		return nil, err
+	}
+	if text == nil {
 		return value, nil
 	}
-	known, _ := ctx.Value(plansKey{}).(*plans)
-	if known == nil {
-		return value, nil
-	}
-	if plan := known.plan(ctx, field, compile); plan != nil {
-		if text := plan.write(value); text != nil {
-			known.coming.Add(int64(text.size()))
-			return text, nil
-		}
-	}
-	return value, nil
+	known.coming.Add(int64(text.size()))
+	return text, nil
 }
 
-func (known *plans) plan(ctx context.Context, field graphql.CollectedField, compile Fields) Plan {
-	at := selection{&field.Selections[0], len(field.Selections)}
-	known.mu.Lock()
-	defer known.mu.Unlock()
-	plan, ok := known.of[at]
-	if !ok {
-		plan = compile(ctx, field.Definition.Type.Name(), field.Selections)
-		if known.of == nil {
-			known.of = map[selection]Plan{}
-		}
-		known.of[at] = plan
-	}
-	return plan
-}
+// queryRoot is the type of the graph whose fields look objects up.
+const queryRoot = "Query"
 
-type plansKey struct{}
+type responseKey struct{}
 
-// plans are those of one response. A nil one says that there is none.
-type plans struct {
-	mu     sync.Mutex
-	of     map[selection]Plan
+// response is what is known of one. A nil one has no plans.
+type response struct {
+	kept   *Kept // of its document, nil where that is not kept
+	own    Kept
 	coming atomic.Int64 // bytes of text that are not in the buffer yet
 }
 
-// selection is a selection set of the operation: siblings have the same one.
-type selection struct {
-	first *ast.Selection
-	count int
+func (r *response) plan(operation *graphql.OperationContext, field graphql.CollectedField, compile Fields) Plan {
+	typeName := field.Definition.Type.Name()
+	if r.kept != nil {
+		if plan, ok := r.kept.get(typeName, field.Selections); ok {
+			return plan
+		}
+	}
+	if plan, ok := r.own.get(typeName, field.Selections); ok {
+		return plan
+	}
+	plan, keep := compile(operation, typeName, field.Selections), &r.own
+	if r.kept != nil && !hasDirectives(field.Selections, operation.Doc.Fragments, map[string]bool{}) {
+		keep = r.kept
+	}
+	keep.add(typeName, field.Selections, plan)
+	return plan
 }

@@ -20,7 +20,7 @@ const (
 	pieceRoom   = 4 << 10 // for what is begun when the piece is full
 )
 
-var pieces = sync.Pool{New: func() any { return &piece{text: make([]byte, 0, pieceLength+pieceRoom)} }}
+var pool = sync.Pool{New: func() any { return &piece{text: make([]byte, 0, pieceLength+pieceRoom)} }}
 
 func (t *text) size() (size int) {
 	for p := t.first; p != nil; p = p.next {
@@ -36,7 +36,7 @@ func (t *text) MarshalGQL(w io.Writer) {
 		_, _ = w.Write(p.text) // a buffer
 		next := p.next
 		if p.next = nil; cap(p.text) <= 2*(pieceLength+pieceRoom) { // one long value is not kept
-			pieces.Put(p)
+			pool.Put(p)
 		}
 		p = next
 	}

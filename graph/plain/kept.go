@@ -1,0 +1,76 @@
+package plain
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+// Kept are the plans of one document, for all operations on it: a client asks the same again and again. The zero value has none.
+type Kept struct {
+	mu sync.RWMutex
+	of map[ast.Selection][]kept // by the first of the selections
+}
+
+// kept is the plan for selections of objects of a type, nil where there is none.
+type kept struct {
+	typeName   string
+	selections ast.SelectionSet
+	plan       Plan
+}
+
+type keptKey struct{}
+
+// Keep has plans for a document kept there: operations of ctx must be of that document.
+func Keep(ctx context.Context, there *Kept) context.Context {
+	return context.WithValue(ctx, keptKey{}, there)
+}
+
+func (k *Kept) get(typeName string, selections ast.SelectionSet) (Plan, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.find(typeName, selections)
+}
+
+func (k *Kept) find(typeName string, selections ast.SelectionSet) (Plan, bool) {
+	for _, known := range k.of[selections[0]] {
+		if known.typeName == typeName && slices.Equal(known.selections, selections) {
+			return known.plan, true
+		}
+	}
+	return nil, false
+}
+
+func (k *Kept) add(typeName string, selections ast.SelectionSet, plan Plan) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.find(typeName, selections); ok {
+		return // another has been as quick
+	}
+	if k.of == nil {
+		k.of = map[ast.Selection][]kept{}
+	}
+	k.of[selections[0]] = append(k.of[selections[0]], kept{typeName, selections, plan})
+}
+
+// hasDirectives is whether something in the selections can depend on variables. Fragments that have been looked at are in seen.
+func hasDirectives(selections ast.SelectionSet, fragments ast.FragmentDefinitionList, seen map[string]bool) bool {
+	return slices.ContainsFunc(selections, func(selection ast.Selection) bool {
+		switch selection := selection.(type) {
+		case *ast.Field:
+			return len(selection.Directives) > 0 || hasDirectives(selection.SelectionSet, fragments, seen)
+		case *ast.InlineFragment:
+			return len(selection.Directives) > 0 || hasDirectives(selection.SelectionSet, fragments, seen)
+		case *ast.FragmentSpread:
+			if len(selection.Directives) > 0 || seen[selection.Name] {
+				return len(selection.Directives) > 0
+			}
+			seen[selection.Name] = true
+			return hasDirectives(fragments.ForName(selection.Name).SelectionSet, fragments, seen)
+		default:
+			return true
+		}
+	})
+}
