@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -13,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -54,6 +57,9 @@ func Open(cfg Config) (*Store, error) {
 	parsed.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}
+	parsed.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBuffer), w)
+	}
 	db := sql.OpenDB(&connector{
 		Connector: stdlib.GetConnector(*parsed),
 		slow:      or(cfg.Slow, 500*time.Millisecond),
@@ -66,6 +72,9 @@ func Open(cfg Config) (*Store, error) {
 	db.SetConnMaxLifetime(time.Hour)
 	return &Store{db: bun.NewDB(db, pgdialect.New())}, nil
 }
+
+// readBuffer takes what PostgreSQL has sent while we were not looking, in one system call: it sends pieces of 8 KB, and pgx reads such.
+const readBuffer = 64 << 10
 
 func or[T comparable](value, fallback T) T {
 	var zero T
