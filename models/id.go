@@ -2,7 +2,6 @@ package models
 
 import (
 	"encoding/base64"
-	"encoding/hex"
 	"strconv"
 	"strings"
 
@@ -118,18 +117,24 @@ func globalID(kind Kind, key string) string { return GlobalID{kind, key}.String(
 // uuidID is globalID of a UUID.
 func uuidID(kind Kind, key uuid.UUID) string { return string(appendID(nil, kind, key)) }
 
-// appendID adds a global id to a text. Lists have many, of each of which a string would be made on the way.
+// appendID adds a global id to a text: GlobalID.String without the strings. Lists have many.
 func appendID(text []byte, kind Kind, key uuid.UUID) []byte {
-	var raw [64]byte
-	plain := append(append(raw[:0], kind...), ':')
-	for i, part := range [...][]byte{key[:4], key[4:6], key[6:8], key[8:10], key[10:]} {
-		if i > 0 {
-			plain = append(plain, '-')
+	var plain [64]byte
+	n := copy(plain[:], kind)
+	plain[n] = ':'
+	n++
+	for i, b := range key {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			plain[n] = '-'
+			n++
 		}
-		plain = hex.AppendEncode(plain, part)
+		plain[n], plain[n+1] = hexDigits[b>>4], hexDigits[b&15]
+		n += 2
 	}
-	return base64.RawURLEncoding.AppendEncode(text, plain)
+	return base64.RawURLEncoding.AppendEncode(text, plain[:n])
 }
+
+const hexDigits = "0123456789abcdef"
 
 // Node is an object with a global id.
 type Node interface {
