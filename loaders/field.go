@@ -22,15 +22,14 @@ type field[K comparable, V any] struct {
 	l      *Loaders
 	c      *cohort
 	run    batch[K, V]
-	whole  bool // the loader takes all siblings as one
-	loader *dataloader.Loader[*asked[K], *answered[K, V]]
+	begin  sync.Once
+	loader *dataloader.Loader[request[K], *answered[K, V]] // for siblings who ask one by one
+
+	whole sync.Mutex // held while siblings are answered who all ask at once
 
 	mu  sync.Mutex
 	had []*answered[K, V]
 }
-
-// asked are requests that come as one: those of a whole cohort, or a single one.
-type asked[K comparable] struct{ requests []request[K] }
 
 // answered is what a batch gave.
 type answered[K comparable, V any] struct {
@@ -39,37 +38,28 @@ type answered[K comparable, V any] struct {
 	err    error
 }
 
-// newField makes a field that is asked for by the whole cohort at once, or by each sibling.
-func newField[K comparable, V any](l *Loaders, c *cohort, whole bool, run batch[K, V]) *field[K, V] {
-	capacity := c.size
-	if whole {
-		capacity = 1
-	}
-	f := &field[K, V]{l: l, c: c, run: run, whole: whole}
-	f.loader = dataloader.NewBatchedLoader(f.put,
-		dataloader.WithBatchCapacity[*asked[K], *answered[K, V]](capacity),
-		dataloader.WithInputCapacity[*asked[K], *answered[K, V]](capacity),
-		dataloader.WithWait[*asked[K], *answered[K, V]](net),
+// newLoader makes a loader that has all siblings ask.
+func (f *field[K, V]) newLoader() {
+	f.loader = dataloader.NewBatchedLoader(func(ctx context.Context, all []request[K]) []*dataloader.Result[*answered[K, V]] {
+		if len(all) < f.c.size && ctx.Err() == nil {
+			f.l.nets.Add(1)
+		}
+		return slices.Repeat([]*dataloader.Result[*answered[K, V]]{{Data: f.answer(ctx, all)}}, len(all))
+	},
+		dataloader.WithBatchCapacity[request[K], *answered[K, V]](f.c.size),
+		dataloader.WithInputCapacity[request[K], *answered[K, V]](f.c.size),
+		dataloader.WithWait[request[K], *answered[K, V]](net),
 		// Duplicates are one key of the statement already.
-		dataloader.WithCache[*asked[K], *answered[K, V]](&dataloader.NoCache[*asked[K], *answered[K, V]]{}),
+		dataloader.WithCache[request[K], *answered[K, V]](&dataloader.NoCache[request[K], *answered[K, V]]{}),
 	)
-	return f
 }
 
-// put answers all who have asked, with the answers to all.
-func (f *field[K, V]) put(ctx context.Context, all []*asked[K]) []*dataloader.Result[*answered[K, V]] {
-	answer := &answered[K, V]{asked: map[K]int{}}
-	siblings := 0
-	for _, some := range all {
-		siblings += len(some.requests)
-		for _, r := range some.requests {
-			if !r.declined {
-				answer.asked[r.key]++
-			}
+func (f *field[K, V]) answer(ctx context.Context, requests []request[K]) *answered[K, V] {
+	answer := &answered[K, V]{asked: make(map[K]int, len(requests))}
+	for _, r := range requests {
+		if !r.declined {
+			answer.asked[r.key]++
 		}
-	}
-	if siblings < f.c.size && ctx.Err() == nil {
-		f.l.nets.Add(1)
 	}
 	if len(answer.asked) > 0 {
 		answer.values, answer.err = f.run(ctx, answer.asked)
@@ -77,32 +67,44 @@ func (f *field[K, V]) put(ctx context.Context, all []*asked[K]) []*dataloader.Re
 	f.mu.Lock()
 	f.had = append(f.had, answer)
 	f.mu.Unlock()
-	return slices.Repeat([]*dataloader.Result[*answered[K, V]]{{Data: answer}}, len(all))
+	return answer
 }
 
 // ask has what requests want loaded, unless it has been. The function waits for the answer to one of them. The context is of those who ask.
 func (f *field[K, V]) ask(ctx context.Context, requests []request[K]) func(int) (V, error) {
-	atOnce := 1
-	if f.whole && len(requests) == f.c.size {
-		atOnce = len(requests)
-	} else {
-		ctx = f.c.ctx
-	}
 	var promises []dataloader.Thunk[*answered[K, V]]
-	for some := range slices.Chunk(requests, atOnce) {
-		if known := f.known(some); known != nil {
-			promises = append(promises, func() (*answered[K, V], error) { return known, nil })
-		} else {
-			promises = append(promises, f.loader.Load(ctx, &asked[K]{some}))
+	if len(requests) == f.c.size {
+		promises = append(promises, sync.OnceValues(func() (*answered[K, V], error) { return f.askAll(ctx, requests), nil }))
+	} else {
+		for i := range requests {
+			promises = append(promises, f.askOne(requests[i]))
 		}
 	}
 	return func(i int) (found V, err error) {
-		answer, err := promises[i/atOnce]()
+		answer, err := promises[min(i, len(promises)-1)]()
 		if err != nil || requests[i].declined {
 			return found, err
 		}
 		return answer.values[requests[i].key], answer.err
 	}
+}
+
+// askAll is for requests of all siblings: there is nobody to wait for.
+func (f *field[K, V]) askAll(ctx context.Context, requests []request[K]) *answered[K, V] {
+	f.whole.Lock()
+	defer f.whole.Unlock()
+	if known := f.known(requests); known != nil {
+		return known
+	}
+	return f.answer(ctx, requests)
+}
+
+func (f *field[K, V]) askOne(want request[K]) dataloader.Thunk[*answered[K, V]] {
+	if known := f.known([]request[K]{want}); known != nil {
+		return func() (*answered[K, V], error) { return known, nil }
+	}
+	f.begin.Do(f.newLoader)
+	return f.loader.Load(f.c.ctx, want)
 }
 
 // known is an answer that there is to all of some requests.

@@ -76,26 +76,21 @@ func load[K comparable, V, R any](ctx context.Context, l *Loaders, parent models
 // ask has what some siblings want loaded. The function waits for the answer to one of the requests.
 func ask[K comparable, V any](ctx context.Context, l *Loaders, parent models.Cohort, requests []request[K], run batch[K, V]) func(int) (V, error) {
 	if siblings, ok := parent.(*cohort); ok {
-		return fieldOf(ctx, l, siblings, len(requests), run).ask(ctx, requests)
+		return fieldOf(ctx, l, siblings, run).ask(ctx, requests)
 	}
-	return func(i int) (found V, err error) { // an object that no batch made has no siblings
-		if requests[i].declined {
-			return found, nil
-		}
-		answers, err := run(ctx, map[K]int{requests[i].key: 1})
-		return answers[requests[i].key], err
-	}
+	alone := &field[K, V]{l: l, c: &cohort{ctx: ctx, size: len(requests)}, run: run} // an object that no batch made has no siblings
+	return alone.ask(ctx, requests)
 }
 
 // fieldOf finds, or begins, the batch for the field of ctx.
-func fieldOf[K comparable, V any](ctx context.Context, l *Loaders, c *cohort, requests int, run batch[K, V]) *field[K, V] {
+func fieldOf[K comparable, V any](ctx context.Context, l *Loaders, c *cohort, run batch[K, V]) *field[K, V] {
 	path := responsePath(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known, ok := c.fields[path]; ok {
 		return known.(*field[K, V])
 	}
-	f := newField(l, c, requests == c.size, run)
+	f := &field[K, V]{l: l, c: c, run: run}
 	if c.fields == nil {
 		c.fields = map[string]any{}
 	}

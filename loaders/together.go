@@ -99,15 +99,16 @@ func (w *wanted[K, V, R]) add(parent models.Cohort, want request[K]) {
 }
 
 func (w *wanted[K, V, R]) load(put func(int, any)) error {
-	type part struct {
-		from, to int
-		answer   func(int) (V, error)
-	}
-	var parts []part // one, unless no batch has made the siblings
+	var parts []part[V] // one, unless no batch has made the siblings
 	for from, to := 0, 0; from < len(w.requests); from = to {
 		for to = from + 1; to < len(w.requests) && w.parents[to] != nil && w.parents[to] == w.parents[from]; to++ {
 		}
-		parts = append(parts, part{from, to, ask(w.t.ctx, w.l, w.parents[from], w.requests[from:to], w.run)})
+		parts = append(parts, part[V]{from, to, ask(w.t.ctx, w.l, w.parents[from], w.requests[from:to], w.run)})
+	}
+	if len(parts) > 1 {
+		for _, p := range parts {
+			go p.begin()
+		}
 	}
 	var failure error
 	for _, p := range parts {
@@ -124,4 +125,16 @@ func (w *wanted[K, V, R]) load(put func(int, any)) error {
 		}
 	}
 	return failure
+}
+
+// part is of siblings that one batch made.
+type part[V any] struct {
+	from, to int
+	answer   func(int) (V, error)
+}
+
+// begin has the answer made, which whoever waits for it is told.
+func (p part[V]) begin() {
+	defer func() { _ = recover() }() // as that is told too
+	_, _ = p.answer(0)
 }
