@@ -72,28 +72,16 @@ func (c *conn) exec(ctx context.Context, query string, args []any) (pgconn.Comma
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	began := time.Now()
-	given := values(args)
-	if len(given) > 0 {
-		switch first := given[0].(type) {
-		case target:
-			err := c.collect(ctx, query, given[1:], first)
-			c.done(ctx, query, began, err)
-			if err != nil {
-				return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
-			}
-			return noRows{}, nil
-		case []*question:
-			return noRows{}, c.askAll(ctx, first)
-		}
-	}
-	rows, err := c.query(ctx, query, given)
+	rows, err := c.query(ctx, query, values(args))
 	if err != nil {
 		c.done(ctx, query, began, err)
-		return nil, c.retryable(err, strings.HasPrefix(query, "SELECT"))
+		return nil, c.retryable(err, isRead(query))
 	}
 	rows.finish = func(err error) { c.done(ctx, query, began, err) }
 	return rows, nil
 }
+
+func isRead(query string) bool { return strings.HasPrefix(query, "SELECT") }
 
 func (c *conn) query(ctx context.Context, query string, args []any) (*rows, error) {
 	result, batch, err := c.begin(ctx, query, args)
@@ -103,18 +91,19 @@ func (c *conn) query(ctx context.Context, query string, args []any) (*rows, erro
 	return newRows(result, batch, c.Conn.Conn().TypeMap())
 }
 
-// collect has the rows taken by the target, to the last one.
+// collect has the rows of a query taken by the target, to the last one.
 func (c *conn) collect(ctx context.Context, query string, args []any, into target) error {
+	began := time.Now()
 	result, batch, err := c.begin(ctx, query, args)
-	if err != nil {
-		return err
+	if err == nil {
+		err = into.take(result, c.Conn.Conn().TypeMap())
+		result.Close()
+		if batch != nil {
+			err = errors.Join(err, batch.Close())
+		}
 	}
-	err = into.take(result, c.Conn.Conn().TypeMap())
-	result.Close()
-	if batch != nil {
-		err = errors.Join(err, batch.Close())
-	}
-	return err
+	c.done(ctx, query, began, err)
+	return c.retryable(err, isRead(query))
 }
 
 // begin sends a query for the viewer of ctx. The batch is nil where the query is alone on its way.
@@ -164,7 +153,7 @@ func (c *conn) askAll(ctx context.Context, questions []*question) error {
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
-	if err = c.retryable(err, true); errors.Is(err, driver.ErrBadConn) {
+	if err = c.retryable(err, true); isGone(err) {
 		return err
 	}
 	return nil
@@ -214,11 +203,17 @@ func arguments(args []any) []any {
 // retryable turns an error into driver.ErrBadConn where the connection is gone and running the statement again on another is
 // harmless, so that database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query.
 func (c *conn) retryable(err error, readOnly bool) error {
+	if err == nil {
+		return nil
+	}
 	if pgconn.SafeToRetry(err) || readOnly && c.Conn.Conn().IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return driver.ErrBadConn
 	}
 	return err
 }
+
+// isGone is whether a statement may be run again on another connection.
+func isGone(err error) bool { return errors.Is(err, driver.ErrBadConn) }
 
 // done counts the statement and writes slow ones to the log: their text, which has no values in it.
 func (c *conn) done(ctx context.Context, query string, began time.Time, err error) {
@@ -291,13 +286,6 @@ func (r *rows) Close() error {
 	r.finish(err)
 	return err
 }
-
-// noRows is what is left for database/sql of rows that a target has taken.
-type noRows struct{}
-
-func (noRows) Columns() []string         { return nil }
-func (noRows) Close() error              { return nil }
-func (noRows) Next([]driver.Value) error { return io.EOF }
 
 // converter decodes what the hot tables are made of without an allocation of its own, and everything else as pgx does. Bytes
 // that it returns are valid until the next row, as database/sql allows.

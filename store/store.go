@@ -34,6 +34,7 @@ type Config struct {
 // Store answers questions from PostgreSQL, each for the viewer of its context.
 type Store struct {
 	db      *bun.DB
+	most    int // connections
 	viewers viewerCache[int]
 	keys    viewerCache[string] // by hash
 
@@ -70,7 +71,7 @@ func Open(cfg Config) (*Store, error) {
 	db.SetMaxIdleConns(or(cfg.IdleConnections, most))
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour)
-	return &Store{db: bun.NewDB(db, pgdialect.New())}, nil
+	return &Store{db: bun.NewDB(db, pgdialect.New()), most: most}, nil
 }
 
 // readBuffer takes what PostgreSQL has sent while we were not looking, in one system call: it sends pieces of 8 KB, and pgx reads such.
@@ -114,9 +115,23 @@ func (s *Store) read(ctx context.Context, q *statement, into target) error {
 			return ask.err
 		}
 	}
-	rows, err := s.db.DB.QueryContext(ctx, q.String(), append([]any{into}, q.args...)...)
-	if err == nil {
-		err = rows.Close() // they have been taken
+	text, args := q.String(), arguments(slices.Clone(q.args))
+	return s.on(ctx, func(c *conn) error { return c.collect(ctx, text, args, into) })
+}
+
+// on has a connection of the pool do something, and another where it is found to be gone. There are no more of those than the pool holds.
+func (s *Store) on(ctx context.Context, do func(*conn) error) error {
+	for tries := s.most; ; tries-- {
+		session, err := s.db.DB.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		err = session.Raw(func(c any) error { return do(c.(*conn)) })
+		if closing := session.Close(); err == nil {
+			err = closing
+		}
+		if !isGone(err) || tries == 0 {
+			return err
+		}
 	}
-	return err
 }

@@ -124,11 +124,7 @@ func (s *Store) ride(t *trip, q *question) bool {
 			}
 		}
 	}()
-	rows, err := s.db.DB.QueryContext(t.ctx, q.text, all)
-	if err == nil {
-		err = rows.Close() // they have been taken
-	}
-	if err != nil { // nobody was asked
+	if err := s.on(t.ctx, func(c *conn) error { return c.askAll(t.ctx, all) }); err != nil { // nobody was asked
 		for _, other := range all {
 			other.alone, other.err = false, err
 		}
