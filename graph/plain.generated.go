@@ -4,6 +4,7 @@ package graph
 
 import (
 	"context"
+	"sync"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/netra-ai/netra/graph/plain"
@@ -298,8 +299,9 @@ func (ec *executionContext) plainApiKey() plain.Type[*models.APIKey] {
 				return plain.Values(text, values, scalar.AppendEnum), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.ApiKey)
 			return plain.Resolved("ApiKey", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.APIKey) (*models.User, error) {
-				return ec.Resolvers.ApiKey().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		default:
 			return nil
@@ -456,8 +458,9 @@ func (ec *executionContext) plainAuditLog() plain.Type[*models.AuditLog] {
 				return scalar.AppendMarshaler(text, value), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.AuditLog)
 			return plain.Resolved("AuditLog", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.AuditLog) (*models.User, error) {
-				return ec.Resolvers.AuditLog().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		default:
 			return nil
@@ -733,8 +736,9 @@ func (ec *executionContext) plainMessage() plain.Type[*models.Message] {
 				return scalar.AppendMarshaler(text, value), true
 			})
 		case "thread":
+			resolver := sync.OnceValue(ec.Resolvers.Message)
 			return plain.Resolved("Message", ec.plainThread(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Message) (*models.Thread, error) {
-				return ec.Resolvers.Message().Thread(ctx, obj)
+				return resolver().Thread(ctx, obj)
 			})
 		default:
 			return nil
@@ -746,8 +750,9 @@ func (ec *executionContext) plainMessageAddition() plain.Type[*models.MessageEve
 	return plain.Type[*models.MessageEvent]{Name: "MessageAddition", Implements: messageAdditionImplementors, Field: func(name string) plain.Field[*models.MessageEvent] {
 		switch name {
 		case "message":
+			resolver := sync.OnceValue(ec.Resolvers.MessageAddition)
 			return plain.Resolved("MessageAddition", ec.plainMessage(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.MessageEvent) (*models.Message, error) {
-				return ec.Resolvers.MessageAddition().Message(ctx, obj)
+				return resolver().Message(ctx, obj)
 			})
 		case "snapshot":
 			return plain.Leaf(func(text []byte, obj *models.MessageEvent) ([]byte, bool) {
@@ -1100,8 +1105,9 @@ func (ec *executionContext) plainReference() plain.Type[*models.Reference] {
 				return scalar.AppendInt(text, obj.Version), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.Reference)
 			return plain.Resolved("Reference", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Reference) (*models.User, error) {
-				return ec.Resolvers.Reference().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		default:
 			return nil
@@ -1262,16 +1268,19 @@ func (ec *executionContext) plainRun() plain.Type[*models.Run] {
 				return scalar.AppendInt(text, obj.Version), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.Run)
 			return plain.Resolved("Run", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Run) (*models.User, error) {
-				return ec.Resolvers.Run().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		case "thread":
+			resolver := sync.OnceValue(ec.Resolvers.Run)
 			return plain.Resolved("Run", ec.plainThread(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Run) (*models.Thread, error) {
-				return ec.Resolvers.Run().Thread(ctx, obj)
+				return resolver().Thread(ctx, obj)
 			})
 		case "timeline":
+			resolver := sync.OnceValue(ec.Resolvers.Run)
 			return plain.Resolved("Run", ec.plainRunTransitionConnection(), false, ec.field_Run_timeline_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Run) (*models.Connection[*models.RunTransition], error) {
-				return ec.Resolvers.Run().Timeline(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
+				return resolver().Timeline(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
 			})
 		default:
 			return nil
@@ -1334,8 +1343,9 @@ func (ec *executionContext) plainRunStatusChange() plain.Type[*models.RunEvent] 
 	return plain.Type[*models.RunEvent]{Name: "RunStatusChange", Implements: runStatusChangeImplementors, Field: func(name string) plain.Field[*models.RunEvent] {
 		switch name {
 		case "run":
+			resolver := sync.OnceValue(ec.Resolvers.RunStatusChange)
 			return plain.Resolved("RunStatusChange", ec.plainRun(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.RunEvent) (*models.Run, error) {
-				return ec.Resolvers.RunStatusChange().Run(ctx, obj)
+				return resolver().Run(ctx, obj)
 			})
 		case "previousStatus":
 			return plain.Leaf(func(text []byte, obj *models.RunEvent) ([]byte, bool) {
@@ -1375,8 +1385,9 @@ func (ec *executionContext) plainRunTransition() plain.Type[*models.RunTransitio
 	return plain.Type[*models.RunTransition]{Name: "RunTransition", Implements: runTransitionImplementors, Field: func(name string) plain.Field[*models.RunTransition] {
 		switch name {
 		case "run":
+			resolver := sync.OnceValue(ec.Resolvers.RunTransition)
 			return plain.Resolved("RunTransition", ec.plainRun(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.RunTransition) (*models.Run, error) {
-				return ec.Resolvers.RunTransition().Run(ctx, obj)
+				return resolver().Run(ctx, obj)
 			})
 		case "previousStatus":
 			return plain.Leaf(func(text []byte, obj *models.RunTransition) ([]byte, bool) {
@@ -1480,16 +1491,19 @@ func (ec *executionContext) plainSearchHit() plain.Type[*models.SearchHit] {
 		case "snippet":
 			return plain.List("SearchHit", ec.plainSnippetPart(), true, true, func(obj *models.SearchHit) []*models.SnippetPart { return obj.Snippet() })
 		case "thread":
+			resolver := sync.OnceValue(ec.Resolvers.SearchHit)
 			return plain.Resolved("SearchHit", ec.plainThread(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SearchHit) (*models.Thread, error) {
-				return ec.Resolvers.SearchHit().Thread(ctx, obj)
+				return resolver().Thread(ctx, obj)
 			})
 		case "message":
+			resolver := sync.OnceValue(ec.Resolvers.SearchHit)
 			return plain.Resolved("SearchHit", ec.plainMessage(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SearchHit) (*models.Message, error) {
-				return ec.Resolvers.SearchHit().Message(ctx, obj)
+				return resolver().Message(ctx, obj)
 			})
 		case "reference":
+			resolver := sync.OnceValue(ec.Resolvers.SearchHit)
 			return plain.Resolved("SearchHit", ec.plainReference(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SearchHit) (*models.Reference, error) {
-				return ec.Resolvers.SearchHit().Reference(ctx, obj)
+				return resolver().Reference(ctx, obj)
 			})
 		default:
 			return nil
@@ -1514,8 +1528,9 @@ func (ec *executionContext) plainSimilarReference() plain.Type[*models.SimilarRe
 	return plain.Type[*models.SimilarReference]{Name: "SimilarReference", Implements: similarReferenceImplementors, Field: func(name string) plain.Field[*models.SimilarReference] {
 		switch name {
 		case "reference":
+			resolver := sync.OnceValue(ec.Resolvers.SimilarReference)
 			return plain.Resolved("SimilarReference", ec.plainReference(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SimilarReference) (*models.Reference, error) {
-				return ec.Resolvers.SimilarReference().Reference(ctx, obj)
+				return resolver().Reference(ctx, obj)
 			})
 		default:
 			return nil
@@ -1641,8 +1656,9 @@ func (ec *executionContext) plainSupplyItem() plain.Type[*models.SupplyItem] {
 				return scalar.AppendInt(text, obj.Version), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.SupplyItem)
 			return plain.Resolved("SupplyItem", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.SupplyItem) (*models.User, error) {
-				return ec.Resolvers.SupplyItem().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		default:
 			return nil
@@ -1730,20 +1746,24 @@ func (ec *executionContext) plainThread() plain.Type[*models.Thread] {
 				return scalar.AppendInt(text, obj.Version), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.Thread)
 			return plain.Resolved("Thread", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.User, error) {
-				return ec.Resolvers.Thread().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		case "messages":
+			resolver := sync.OnceValue(ec.Resolvers.Thread)
 			return plain.Resolved("Thread", ec.plainMessageConnection(), false, ec.field_Thread_messages_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.Connection[*models.Message], error) {
-				return ec.Resolvers.Thread().Messages(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.MessageFilter), fc.Args["orderBy"].(models.MessageOrder))
+				return resolver().Messages(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.MessageFilter), fc.Args["orderBy"].(models.MessageOrder))
 			})
 		case "runs":
+			resolver := sync.OnceValue(ec.Resolvers.Thread)
 			return plain.Resolved("Thread", ec.plainRunConnection(), false, ec.field_Thread_runs_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.Connection[*models.Run], error) {
-				return ec.Resolvers.Thread().Runs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.RunFilter), fc.Args["orderBy"].(models.RunOrder))
+				return resolver().Runs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.RunFilter), fc.Args["orderBy"].(models.RunOrder))
 			})
 		case "activity":
+			resolver := sync.OnceValue(ec.Resolvers.Thread)
 			return plain.Resolved("Thread", ec.plainThreadActivityConnection(), false, ec.field_Thread_activity_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Thread) (*models.Connection[*models.ThreadActivity], error) {
-				return ec.Resolvers.Thread().Activity(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
+				return resolver().Activity(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
 			})
 		default:
 			return nil
@@ -1759,12 +1779,14 @@ func (ec *executionContext) plainThreadActivity() plain.Type[*models.ThreadActiv
 				return scalar.AppendDateTime(text, obj.At), true
 			})
 		case "message":
+			resolver := sync.OnceValue(ec.Resolvers.ThreadActivity)
 			return plain.Resolved("ThreadActivity", ec.plainMessage(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.ThreadActivity) (*models.Message, error) {
-				return ec.Resolvers.ThreadActivity().Message(ctx, obj)
+				return resolver().Message(ctx, obj)
 			})
 		case "transition":
+			resolver := sync.OnceValue(ec.Resolvers.ThreadActivity)
 			return plain.Resolved("ThreadActivity", ec.plainRunTransition(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.ThreadActivity) (*models.RunTransition, error) {
-				return ec.Resolvers.ThreadActivity().Transition(ctx, obj)
+				return resolver().Transition(ctx, obj)
 			})
 		default:
 			return nil
@@ -2016,28 +2038,34 @@ func (ec *executionContext) plainUser() plain.Type[*models.User] {
 				return scalar.AppendMarshaler(text, value), true
 			})
 		case "threads":
+			resolver := sync.OnceValue(ec.Resolvers.User)
 			return plain.Resolved("User", ec.plainThreadConnection(), false, ec.field_User_threads_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.Thread], error) {
-				return ec.Resolvers.User().Threads(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.ThreadFilter), fc.Args["orderBy"].(models.ThreadOrder))
+				return resolver().Threads(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.ThreadFilter), fc.Args["orderBy"].(models.ThreadOrder))
 			})
 		case "runs":
+			resolver := sync.OnceValue(ec.Resolvers.User)
 			return plain.Resolved("User", ec.plainRunConnection(), false, ec.field_User_runs_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.Run], error) {
-				return ec.Resolvers.User().Runs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.RunFilter), fc.Args["orderBy"].(models.RunOrder))
+				return resolver().Runs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.RunFilter), fc.Args["orderBy"].(models.RunOrder))
 			})
 		case "apiKeys":
+			resolver := sync.OnceValue(ec.Resolvers.User)
 			return plain.Resolved("User", ec.plainApiKeyConnection(), false, ec.field_User_apiKeys_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.APIKey], error) {
-				return ec.Resolvers.User().APIKeys(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.APIKeyFilter), fc.Args["orderBy"].(models.APIKeyOrder))
+				return resolver().APIKeys(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.APIKeyFilter), fc.Args["orderBy"].(models.APIKeyOrder))
 			})
 		case "auditLogs":
+			resolver := sync.OnceValue(ec.Resolvers.User)
 			return plain.Resolved("User", ec.plainAuditLogConnection(), false, ec.field_User_auditLogs_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.AuditLog], error) {
-				return ec.Resolvers.User().AuditLogs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.AuditLogFilter), fc.Args["orderBy"].(models.AuditLogOrder))
+				return resolver().AuditLogs(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.AuditLogFilter), fc.Args["orderBy"].(models.AuditLogOrder))
 			})
 		case "references":
+			resolver := sync.OnceValue(ec.Resolvers.User)
 			return plain.Resolved("User", ec.plainReferenceConnection(), false, ec.field_User_references_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.Reference], error) {
-				return ec.Resolvers.User().References(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.ReferenceFilter), fc.Args["orderBy"].(models.ReferenceOrder))
+				return resolver().References(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.ReferenceFilter), fc.Args["orderBy"].(models.ReferenceOrder))
 			})
 		case "supplyItems":
+			resolver := sync.OnceValue(ec.Resolvers.User)
 			return plain.Resolved("User", ec.plainSupplyItemConnection(), false, ec.field_User_supplyItems_args, func(ctx context.Context, fc *graphql.FieldContext, obj *models.User) (*models.Connection[*models.SupplyItem], error) {
-				return ec.Resolvers.User().SupplyItems(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.SupplyItemFilter), fc.Args["orderBy"].(models.SupplyItemOrder))
+				return resolver().SupplyItems(ctx, obj, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.SupplyItemFilter), fc.Args["orderBy"].(models.SupplyItemOrder))
 			})
 		default:
 			return nil
@@ -2113,12 +2141,14 @@ func (ec *executionContext) plainWorkload() plain.Type[*models.Workload] {
 				return scalar.AppendString(text, obj.WorkloadID), true
 			})
 		case "user":
+			resolver := sync.OnceValue(ec.Resolvers.Workload)
 			return plain.Resolved("Workload", ec.plainUser(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Workload) (*models.User, error) {
-				return ec.Resolvers.Workload().User(ctx, obj)
+				return resolver().User(ctx, obj)
 			})
 		case "run":
+			resolver := sync.OnceValue(ec.Resolvers.Workload)
 			return plain.Resolved("Workload", ec.plainRun(), false, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.Workload) (*models.Run, error) {
-				return ec.Resolvers.Workload().Run(ctx, obj)
+				return resolver().Run(ctx, obj)
 			})
 		default:
 			return nil
@@ -2172,8 +2202,9 @@ func (ec *executionContext) plainWorkloadEvent() plain.Type[*models.WorkloadEven
 				return scalar.AppendDateTime(text, obj.Timestamp), true
 			})
 		case "workload":
+			resolver := sync.OnceValue(ec.Resolvers.WorkloadEvent)
 			return plain.Resolved("WorkloadEvent", ec.plainWorkload(), true, nil, func(ctx context.Context, fc *graphql.FieldContext, obj *models.WorkloadEvent) (*models.Workload, error) {
-				return ec.Resolvers.WorkloadEvent().Workload(ctx, obj)
+				return resolver().Workload(ctx, obj)
 			})
 		case "eventType":
 			return plain.Leaf(func(text []byte, obj *models.WorkloadEvent) ([]byte, bool) {

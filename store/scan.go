@@ -69,7 +69,7 @@ func (f *found[T]) take(result pgx.Rows, types *pgtype.Map) error {
 			case c.store == nil:
 				err = c.scan(raw, block.Index(used))
 			case raw != nil: // in a new struct NULL is what is there already
-				err = c.store(&into, raw, unsafe.Add(row, c.offset))
+				err = c.store(&into, c, raw, unsafe.Add(row, c.offset))
 			}
 			if err != nil {
 				return fmt.Errorf("scan column %s: %w", columns[i].field.Name, err)
@@ -91,6 +91,7 @@ type column struct {
 	offset  uintptr // of the field in its struct
 	store   store   // nil for what only pgx and bun can store
 	convert func([]byte) (driver.Value, error)
+	spare   any // what a store of pointers has made for the next rows
 }
 
 func columnsOf(table *schema.Table, fields []pgconn.FieldDescription, types *pgtype.Map) ([]column, error) {
@@ -124,20 +125,41 @@ func (c *column) scan(raw []byte, row reflect.Value) error {
 
 // store stores a value that is not NULL where a field is, without reflection, which would cost as much as all else that is done for a row. The
 // field has the type of which the store was made, which storeOf looks at.
-type store func(t *texts, raw []byte, into unsafe.Pointer) error
+type store func(t *texts, c *column, raw []byte, into unsafe.Pointer) error
 
 // kind is how values of a type of PostgreSQL are stored in fields of type V, and in fields of type *V.
 type kind struct{ value, pointer store }
 
 func kindOf[V any](set func(t *texts, raw []byte, into *V) error) kind {
 	return kind{
-		value: func(t *texts, raw []byte, into unsafe.Pointer) error { return set(t, raw, (*V)(into)) },
-		pointer: func(t *texts, raw []byte, into unsafe.Pointer) error {
-			value := new(V)
+		value: func(t *texts, _ *column, raw []byte, into unsafe.Pointer) error { return set(t, raw, (*V)(into)) },
+		pointer: func(t *texts, c *column, raw []byte, into unsafe.Pointer) error {
+			spare, _ := c.spare.(*spares[V])
+			if spare == nil {
+				spare = new(spares[V])
+				c.spare = spare
+			}
+			value := spare.next()
 			*(**V)(into) = value
 			return set(t, raw, value)
 		},
 	}
+}
+
+// spares are made in blocks, as structs are.
+type spares[V any] struct {
+	block []V
+	size  int
+}
+
+func (s *spares[V]) next() *V {
+	if len(s.block) == 0 {
+		s.size = min(max(4*s.size, firstBlock), lastBlock)
+		s.block = make([]V, s.size)
+	}
+	value := &s.block[0]
+	s.block = s.block[1:]
+	return value
 }
 
 var (

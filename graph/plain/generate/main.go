@@ -140,11 +140,18 @@ func (g *generator) field(f *codegen.Field) (plainField, bool) {
 	return p, p.leaf(ref) && !(p.IsList && (p.IsPointer || p.IsNilable))
 }
 
-// Get is the Go expression.
+// Resolver is the method that gives the type's resolver; each call makes it anew.
+func (p plainField) Resolver() string {
+	of, _, _ := strings.Cut(p.ShortInvocation(), "().")
+	return "ec.Resolvers." + of
+}
+
+// Get is the Go expression, in which resolver gives that of the type.
 func (p plainField) Get() string {
 	switch {
 	case p.IsResolver:
-		return "ec.Resolvers." + p.ShortInvocation()
+		_, method, _ := strings.Cut(p.ShortInvocation(), "().")
+		return "resolver()." + method
 	case p.IsLoaded:
 		return "obj." + p.GoFieldName + "(ctx)"
 	case p.GoFieldType == codegen.GoFieldMethod:
