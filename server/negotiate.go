@@ -75,7 +75,7 @@ type mediaRanges []mediaRange
 func parseAccept(accept string) mediaRanges {
 	var ranges mediaRanges
 	for place, part := range strings.Split(accept, ",") {
-		name, parameters, err := mime.ParseMediaType(part)
+		name, parameters, err := parseMediaType(part)
 		if err != nil {
 			continue
 		}
@@ -91,6 +91,14 @@ func parseAccept(accept string) mediaRanges {
 		ranges = append(ranges, r)
 	}
 	return ranges
+}
+
+// parseMediaType is mime's, of which a type without parameters, as most are, needs little.
+func parseMediaType(text string) (name string, parameters map[string]string, err error) {
+	if !strings.Contains(text, ";") {
+		return strings.ToLower(strings.TrimSpace(text)), nil, nil
+	}
+	return mime.ParseMediaType(text)
 }
 
 // match is the most specific range that holds a media type.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -63,7 +62,7 @@ func checkContentType(h http.Header) *refusal {
 	if len(values) != 1 {
 		return refuse(http.StatusUnsupportedMediaType, want)
 	}
-	mediaType, parameters, err := mime.ParseMediaType(values[0])
+	mediaType, parameters, err := parseMediaType(values[0])
 	if err != nil || mediaType != "application/json" {
 		return refuse(http.StatusUnsupportedMediaType, want)
 	}
