@@ -141,11 +141,14 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			if route == routeHealth || route == routeReady || route == routeMetrics || route == "playground" {
 				level = slog.LevelDebug
 			}
-			attributes := append([]slog.Attr{
-				slog.String("method", r.Method), slog.String("path", loggedPath(route, r.URL.Path)),
-				slog.Int("status", observed.status), slog.Duration("duration", elapsed), slog.Int64("bytes", observed.bytes),
-			}, about.attributes()...)
-			s.log.LogAttrs(r.Context(), level, "request", attributes...)
+			if !s.log.Enabled(r.Context(), level) {
+				return
+			}
+			line := slog.NewRecord(began.Add(elapsed), level, "request", 0) // whose place in the source slog would look for
+			line.AddAttrs(slog.String("method", r.Method), slog.String("path", loggedPath(route, r.URL.Path)),
+				slog.Int("status", observed.status), slog.Duration("duration", elapsed), slog.Int64("bytes", observed.bytes))
+			line.AddAttrs(about.attributes()...)
+			_ = s.log.Handler().Handle(r.Context(), line) // as slog itself has it: there is nobody to tell
 		}()
 		next.ServeHTTP(observed, r)
 	})
