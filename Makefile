@@ -53,18 +53,18 @@ lint: ## check formatting, vet, staticcheck and the import directions
 bench: ## compare netra with its peers in 20 minutes, and write docs/performance.md
 	@scripts/setup.sh --peers
 	@$(MAKE) build
-	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -out docs/performance.md
+	scripts/bench-engines.sh go run ./bench/peers -out docs/performance.md
 
 bench-quick: ## the same in 3 minutes, on the main questions only; writes nothing
 	@scripts/setup.sh --peers
 	@$(MAKE) build
-	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -quick
+	scripts/bench-engines.sh go run ./bench/peers -quick
 
 bench-flame: build ## draw docs/flame-reference.svg: where a reference query's time goes (needs perf)
-	bin/netra engines --data-dir .netra/bench -- go run ./bench/peers -flame docs/flame-reference.svg
+	scripts/bench-engines.sh go run ./bench/peers -flame docs/flame-reference.svg
 
 bench-all: bench ## compare with the peers, and measure what every other benchmark promises (an hour)
-	bin/netra engines --data-dir .netra/bench -- go test -run '^$$' -bench . -timeout 1h ./bench/...
+	scripts/bench-engines.sh go test -run '^$$' -bench . -timeout 1h ./bench/...
 
 soak: setup build ## break everything for NETRA_SOAK (10m) while sequences are checked, and ask 1,000 random operations
 	bin/netra engines --fast --data-dir .netra/soak -- env NETRA_SOAK=$${NETRA_SOAK:-10m} NETRA_OPERATIONS=$${NETRA_OPERATIONS:-1000} go test -v -run "TestFaults|TestEveryOperation" -timeout 0 ./live ./resolvers

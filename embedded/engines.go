@@ -19,7 +19,8 @@ type Config struct {
 	PostgresBinaries  string
 	ClickHousePort    int // as in ClickHouseConfig
 	ClickHouseLibrary string
-	Fast              bool         // as in PostgresConfig
+	PostgresBuffers   string       // as in PostgresConfig
+	Fast              bool         // likewise
 	Progress          func(string) // called from several goroutines
 	Log               *slog.Logger
 }
@@ -57,7 +58,7 @@ func Start(ctx context.Context, cfg Config) (*Engines, error) {
 		var err error
 		e.Postgres, err = StartPostgres(ctx, PostgresConfig{
 			Dir: filepath.Join(cfg.Dir, "postgres"), Port: cfg.PostgresPort, Binaries: cfg.PostgresBinaries,
-			Fast: cfg.Fast, Progress: cfg.Progress, Log: cfg.Log,
+			Buffers: cfg.PostgresBuffers, Fast: cfg.Fast, Progress: cfg.Progress, Log: cfg.Log,
 		})
 		failedFirst(err)
 	})

@@ -25,6 +25,7 @@ type PostgresConfig struct {
 	Dir      string       // holds the data directory, the lock, the socket and the server's log; made when absent
 	Port     int          // on 127.0.0.1; 0 keeps that of a server found running, or takes any free one
 	Binaries string       // directory of postgres and initdb; "" looks in PATH and /usr/lib/postgresql
+	Buffers  string       // PostgreSQL's shared_buffers; "" is 1GB
 	Fast     bool         // for tests: the data survives a killed server, but not a crash of the machine
 	Progress func(string) // told in one line what takes long; nil says nothing
 	Log      *slog.Logger // nil discards

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -113,7 +114,7 @@ func (p *Postgres) arguments(port int) []string {
 		"pg_stat_statements.track=top",
 		"pg_stat_statements.max=10000",
 		"max_connections=200",
-		"shared_buffers=1GB", // taken from the system only as pages are read
+		"shared_buffers=" + cmp.Or(p.cfg.Buffers, "1GB"), // taken from the system only as pages are read
 		"work_mem=16MB",
 		"maintenance_work_mem=256MB",
 		"max_wal_size=2GB",

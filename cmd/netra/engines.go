@@ -74,6 +74,7 @@ the engines are stopped and its exit status is passed on.`,
 	flags.StringVar(&engines.Dir, "data-dir", cfg.DataDir, "where the engines keep their data")
 	flags.IntVar(&engines.PostgresPort, "postgres-port", 0, "PostgreSQL's port on 127.0.0.1, 0 for any")
 	flags.IntVar(&engines.ClickHousePort, "clickhouse-port", 0, "ClickHouse's port on 127.0.0.1, 0 for any")
+	flags.StringVar(&engines.PostgresBuffers, "postgres-buffers", "", "PostgreSQL's shared_buffers, 1GB unless set")
 	flags.BoolVar(&engines.Fast, "fast", false, "for tests: a crash of the machine may cost the data")
 	return command
 }
