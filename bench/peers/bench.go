@@ -166,8 +166,8 @@ func (b *bench) startAll(ctx context.Context, data *dataset) ([]*contender, erro
 		{"netra", nameOurs, data.appURL, nil},
 		// Whoever has the rights of the owner has BYPASSRLS: the same binary, queries and rows without the policies.
 		{"bypass", nameBypass, data.ownerURL, []string{reference.name, point.name}},
-		{"sockets", nameSockets, data.appURL, []string{reference.name}},
 		{"bare", nameBare, data.appURL, []string{reference.name, point.name}},
+		{"sockets", nameSockets, data.appURL, []string{reference.name}},
 	} {
 		if !b.wants(own.name) {
 			continue
@@ -239,7 +239,23 @@ type turn struct {
 	name     string
 	c        *contender // nil for pgbench
 	requests [][]byte
-	saturate func(context.Context, time.Duration) (load, error)
+	pgbench  *pgbench // nil for servers
+}
+
+func (t turn) saturate(ctx context.Context, duration time.Duration) (load, error) {
+	if t.pgbench != nil {
+		return t.pgbench.saturate(ctx)
+	}
+	return saturate(ctx, t.c.address, t.requests, duration)
+}
+
+// lead does what saturate will go on with, and what does not count.
+func (t turn) lead(ctx context.Context, lead, round time.Duration) error {
+	if t.pgbench != nil {
+		return t.pgbench.begin(ctx, lead, round)
+	}
+	_, err := t.saturate(ctx, lead)
+	return err
 }
 
 func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contenders []*contender) (err error) {
@@ -250,9 +266,17 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 	if err := data.settle(ctx); err != nil {
 		return err
 	}
+	if !w.writes && len(turns) > 0 && turns[0].c != nil { // what is met for the first time is the database's matter, and not that of whoever begins
+		if err := askAll(ctx, turns[0].c.address, turns[0].requests); err != nil {
+			return fmt.Errorf("%s: %w", turns[0].name, err)
+		}
+	}
 	for _, t := range turns {
 		if t.name == nameHTTP {
 			defer func() { err = errors.Join(err, t.c.stop()) }()
+		}
+		if t.pgbench != nil {
+			continue // each round begins anew
 		}
 		if _, err := t.saturate(ctx, b.warm); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
@@ -264,6 +288,7 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 				return err
 			}
 		}
+		slices.Reverse(turns) // nobody always comes after the same
 		for _, t := range turns {
 			s, err := b.measure(ctx, t)
 			if err != nil {
@@ -292,7 +317,7 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 func (b *bench) pace(ctx context.Context, w workload, data *dataset, turns []turn) error {
 	n, same := b.slices, 0.0
 	if w.promised {
-		n += n / 2
+		n *= 2
 		for i, t := range turns {
 			if most := b.results.of(w.name, t.name).median(throughput); i == 0 || most/2 < same {
 				same = most / 2
@@ -328,6 +353,9 @@ func (b *bench) pace(ctx context.Context, w workload, data *dataset, turns []tur
 }
 
 func (b *bench) measure(ctx context.Context, t turn) (sample, error) {
+	if err := t.lead(ctx, b.lead, b.round); err != nil {
+		return sample{}, err
+	}
 	pid, allocated := 0, func() (allocations, error) { return allocations{}, nil }
 	if t.c != nil {
 		pid, allocated = t.c.pid, func() (allocations, error) { return t.c.allocations(ctx) }
@@ -346,7 +374,7 @@ func (b *bench) prepare(ctx context.Context, w workload, data *dataset, contende
 		if err != nil {
 			return nil, err
 		}
-		turns = append(turns, turn{c.name, c, requests, func(ctx context.Context, d time.Duration) (load, error) { return saturate(ctx, c.address, requests, d) }})
+		turns = append(turns, turn{name: c.name, c: c, requests: requests})
 	}
 	var sample []byte
 	for _, user := range []int{0, 1, 500, 999} {
@@ -383,7 +411,7 @@ func (b *bench) prepare(ctx context.Context, w workload, data *dataset, contende
 		if err != nil {
 			return nil, err
 		}
-		turns = append(turns, turn{name: nameJSON, saturate: program.saturate})
+		turns = append(turns, turn{name: nameJSON, pgbench: program})
 	}
 	if b.wants("http") {
 		limit, err := b.serveAnswer(ctx, sample)
@@ -395,9 +423,7 @@ func (b *bench) prepare(ctx context.Context, w workload, data *dataset, contende
 			return nil, err
 		}
 		b.results.of(w.name, nameHTTP).answer = len(sample)
-		turns = append(turns, turn{nameHTTP, limit, requests, func(ctx context.Context, d time.Duration) (load, error) {
-			return saturate(ctx, limit.address, requests, d)
-		}})
+		turns = append(turns, turn{name: nameHTTP, c: limit, requests: requests})
 	}
 	return turns, nil
 }
@@ -424,14 +450,14 @@ func (b *bench) grow(ctx context.Context) (err error) {
 			return err
 		}
 		b.results.growth = append(b.results.growth, data.messages())
-		turns = append(turns, turn{c.name, c, requests, func(ctx context.Context, d time.Duration) (load, error) { return saturate(ctx, c.address, requests, d) }})
+		turns = append(turns, turn{name: c.name, c: c, requests: requests})
 	}
 	// What is asked for the first time costs what a database costs that was just started. The first request of each user pays that, whatever the size.
 	for _, t := range turns {
 		if err := askAll(ctx, t.c.address, t.requests); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
-		if _, err := t.saturate(ctx, 2*b.warm); err != nil {
+		if _, err := t.saturate(ctx, b.warm); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -56,6 +58,10 @@ type pgbench struct {
 	program string
 	script  string
 	data    *dataset
+
+	running *exec.Cmd
+	said    *bufio.Scanner // a line for each second
+	seconds int            // that count
 }
 
 func newPgbench(ctx context.Context, data *dataset, dir string) (*pgbench, error) {
@@ -70,7 +76,7 @@ func newPgbench(ctx context.Context, data *dataset, dir string) (*pgbench, error
 	script := fmt.Sprintf("\\set viewer random(%d, %d)\n\\startpipeline\n"+setViewer+";\n%s;\n\\endpipeline\n", firstUser, firstUser+data.users-1,
 		"CAST(:viewer AS text)", regexp.MustCompile(`\s+`).ReplaceAllString(regexp.MustCompile(`\$1::int`).ReplaceAllString(referenceJSON, "CAST(:viewer AS int)"), " "))
 	path := filepath.Join(dir, "reference.pgbench")
-	return &pgbench{program, path, data}, os.WriteFile(path, []byte(script), 0o600)
+	return &pgbench{program: program, script: path, data: data}, os.WriteFile(path, []byte(script), 0o600)
 }
 
 func findPgbench() (string, error) {
@@ -84,23 +90,56 @@ func findPgbench() (string, error) {
 	return found[len(found)-1], nil
 }
 
-var transactions = regexp.MustCompile(`number of transactions actually processed: (\d+)`)
-
-func (p *pgbench) saturate(ctx context.Context, duration time.Duration) (load, error) {
-	seconds := max(1, int(duration.Round(time.Second).Seconds()))
-	command := exec.CommandContext(ctx, p.program, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(connections), "--jobs=1",
-		"--time="+strconv.Itoa(seconds), "--file="+p.script, p.data.appURL)
-	began := time.Now()
-	said, err := command.CombinedOutput()
+// begin starts pgbench and lets its connections do what new ones do: they look into catalogues, plan, and meet the buffers. That does not count.
+func (p *pgbench) begin(ctx context.Context, lead, round time.Duration) error {
+	leading := int(math.Ceil(lead.Seconds()))
+	p.seconds = max(1, int(round.Round(time.Second).Seconds()))
+	p.running = exec.CommandContext(ctx, p.program, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(connections), "--jobs=1",
+		"--time="+strconv.Itoa(leading+p.seconds), "--progress=1", "--file="+p.script, p.data.appURL)
+	said, err := p.running.StderrPipe()
 	if err != nil {
-		return load{}, fmt.Errorf("pgbench: %w: %s", err, said)
+		return err
 	}
-	match := transactions.FindSubmatch(said)
-	if match == nil {
-		return load{}, fmt.Errorf("pgbench said no number of transactions: %s", said)
+	if err := p.running.Start(); err != nil {
+		return err
 	}
-	n, err := strconv.Atoi(string(match[1]))
-	return load{requests: n, took: time.Since(began)}, err
+	p.said = bufio.NewScanner(said)
+	for range leading {
+		if _, err := p.second(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// saturate counts what pgbench does until it ends.
+func (p *pgbench) saturate(context.Context) (load, error) {
+	began, total := time.Now(), 0.0
+	for range p.seconds {
+		n, err := p.second()
+		if err != nil {
+			return load{}, err
+		}
+		total += n
+	}
+	l := load{requests: int(total), took: time.Since(began)}
+	for p.said.Scan() {
+	}
+	return l, errors.Join(p.said.Err(), p.running.Wait())
+}
+
+var progress = regexp.MustCompile(`^progress: [\d.]+ s, ([\d.]+) tps`)
+
+// second waits for a second's end, and is how many transactions it had.
+func (p *pgbench) second() (float64, error) {
+	var said []string
+	for p.said.Scan() {
+		if match := progress.FindStringSubmatch(p.said.Text()); match != nil {
+			return strconv.ParseFloat(match[1], 64)
+		}
+		said = append(said, p.said.Text())
+	}
+	return 0, fmt.Errorf("pgbench ended early: %w: %q", errors.Join(p.said.Err(), p.running.Wait()), said)
 }
 
 // serveFile is the other limit: Go's net/http answering every request with the same bytes from memory. It is a process of its own.

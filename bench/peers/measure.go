@@ -39,12 +39,26 @@ func (s *series) median(of func(sample) float64) float64 {
 	for i, sample := range s.samples {
 		values[i] = of(sample)
 	}
+	return median(values)
+}
+
+func median(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)
 	if n == 0 {
 		return 0
 	}
 	return (values[(n-1)/2] + values[n/2]) / 2
+}
+
+// ratio is the median, over the rounds, of a quantity of s by that of another series in the same round: the machine's own speed changes from one
+// round to the next.
+func (s *series) ratio(to *series, of func(sample) float64) float64 {
+	ratios := make([]float64, min(len(s.samples), len(to.samples)))
+	for i := range ratios {
+		ratios[i] = of(s.samples[i]) / of(to.samples[i])
+	}
+	return median(ratios)
 }
 
 func (s *series) spread(of func(sample) float64) float64 {

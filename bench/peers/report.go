@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -63,7 +64,7 @@ func (b *bench) write(w io.Writer) {
 		for _, messages := range b.results.growth {
 			s := b.results.of(growthSeries, growthName(messages))
 			fmt.Fprintf(w, "| %d | %.0f | %.0f %% | %s | %s | %.2f× |\n", messages, s.median(throughput), 100*s.spread(throughput), s.milliseconds(serverCPU), s.milliseconds(postgresCPU),
-				s.median(totalCPU)/b.results.of(growthSeries, growthName(b.results.growth[0])).median(totalCPU))
+				s.ratio(b.results.of(growthSeries, growthName(b.results.growth[0])), totalCPU))
 		}
 	}
 	fmt.Fprint(w, "\n### memory\n\n| | peak resident MB |\n|---|---:|\n")
@@ -87,9 +88,9 @@ func (b *bench) writeRow(w io.Writer, work workload, name string, s *series) {
 		latency += " | " + dash(s.same.requests > 0, "%s", s.same.latency())
 	}
 	fmt.Fprintf(w, "| %s | %.0f | %.0f %% | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %.1f |\n", name, s.median(throughput), 100*s.spread(throughput),
-		dash(len(own.samples) > 0, "%.2f", s.median(throughput)/own.median(throughput)),
+		dash(len(own.samples) > 0, "%.2f", s.ratio(own, throughput)),
 		dash(name != nameJSON, "%s", s.milliseconds(serverCPU)), dash(name != nameHTTP, "%s", s.milliseconds(postgresCPU)),
-		dash(len(own.samples) > 0, "%.2f", s.median(totalCPU)/own.median(totalCPU)),
+		dash(len(own.samples) > 0, "%.2f", s.ratio(own, totalCPU)),
 		dash(name != nameJSON, "%s / %s", s.milliseconds(func(x sample) float64 { return float64(x.p50) }), s.milliseconds(func(x sample) float64 { return float64(x.p99) })),
 		latency,
 		dash(s.statements > 0, "%.1f", s.statements), dash(s.trips > 0, "%.1f", s.trips),
@@ -110,7 +111,7 @@ func (b *bench) writeTargets(w io.Writer) {
 	var targets []target
 	ratio := func(what string, of, to *series, promise float64, quantity func(sample) float64) {
 		if of != nil && to != nil && len(of.samples) > 0 && len(to.samples) > 0 {
-			reached := of.median(quantity) / to.median(quantity)
+			reached := of.ratio(to, quantity)
 			targets = append(targets, target{what, fmt.Sprintf("≥ %.2f", promise), fmt.Sprintf("%.2f", reached), reached >= promise})
 		}
 	}
@@ -146,15 +147,15 @@ func (b *bench) writeTargets(w io.Writer) {
 		for _, part := range []struct{ what, without string }{{"row-level security adds", nameBypass}, {"limits, hooks and metrics add", nameBare}} {
 			with, without := get(work.name, nameOurs), get(work.name, part.without)
 			if with != nil && without != nil && len(with.samples) > 0 && len(without.samples) > 0 {
-				cost := with.median(totalCPU)/without.median(totalCPU) - 1
+				cost := with.ratio(without, totalCPU) - 1
 				targets = append(targets, target{work.name + ": CPU that " + part.what, "≤ 10 %", fmt.Sprintf("%.0f %%", 100*cost), cost <= .1})
 			}
 		}
 	}
 	if n := len(b.results.growth); n > 1 {
-		first, worst := b.results.of(growthSeries, growthName(b.results.growth[0])).median(totalCPU), 0.0
+		first, worst := b.results.of(growthSeries, growthName(b.results.growth[0])), 0.0
 		for _, messages := range b.results.growth {
-			worst = max(worst, b.results.of(growthSeries, growthName(messages)).median(totalCPU)/first)
+			worst = max(worst, b.results.of(growthSeries, growthName(messages)).ratio(first, totalCPU))
 		}
 		targets = append(targets, target{fmt.Sprintf("growth: CPU a request, from %d to %d messages", b.results.growth[0], b.results.growth[n-1]), "≤ 1.30×", fmt.Sprintf("%.2f×", worst), worst <= 1.3})
 	}
@@ -208,6 +209,9 @@ func (b *bench) machine() string {
 			parts[0] += " of " + strings.TrimSpace(string(match[1]))
 		}
 	}
+	if hugePages() {
+		parts = append(parts, "huge pages for PostgreSQL")
+	}
 	parts = append(parts, "PostgreSQL "+b.postgres.version, strings.Replace(runtime.Version(), "go", "Go ", 1))
 	if commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
 		parts = append(parts, "netra "+strings.TrimSpace(string(commit)))
@@ -219,4 +223,19 @@ func (b *bench) machine() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// hugePages is whether the kernel has any that somebody uses.
+func hugePages() bool {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return false
+	}
+	var pages [2]int
+	for i, name := range []string{"HugePages_Total", "HugePages_Free"} {
+		if match := regexp.MustCompile(name + `:\s+(\d+)`).FindSubmatch(info); match != nil {
+			pages[i], _ = strconv.Atoi(string(match[1])) // digits
+		}
+	}
+	return pages[0] > pages[1]
 }
