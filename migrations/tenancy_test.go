@@ -31,7 +31,7 @@ func TestEveryTableIsClosedToOtherTenants(t *testing.T) {
 	s := setup(t)
 	tables := column[string](t, s.owner, `SELECT relname::text FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname NOT LIKE 'goose%'
-			AND relname <> ALL ('{run_events_horizon,embedding_settings}') ORDER BY relname COLLATE "C" DESC`) // these are of no tenant; references come before embedding_jobs
+			AND relname <> ALL ('{run_events_horizon,embedding_settings,user_standing}') ORDER BY relname COLLATE "C" DESC`) // these are of no tenant; references come before embedding_jobs
 	require.Len(t, tables, 13)
 	for _, table := range tables {
 		require.Contains(t, rowOf, table, "a table without a row in this test")
@@ -121,6 +121,7 @@ func TestTheApplicationHasOnlyTheRightsItNeeds(t *testing.T) {
 		"runs SELECT,INSERT,UPDATE,DELETE",
 		"supply_catalog SELECT,INSERT,UPDATE,DELETE",
 		"threads SELECT,INSERT,UPDATE,DELETE",
+		"user_standing SELECT",
 		"users", // by column
 	}, rights)
 	require.Equal(t, []string{"audit_logs_id_seq", "users_id_seq"}, column[string](t, s.owner, `SELECT relname::text FROM pg_class

@@ -1,9 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"io"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -155,25 +159,126 @@ func TestViewer(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond, "a deactivated user is noticed")
 }
 
-func TestViewers_WhoComeOftenAreAskedAboutTogether(t *testing.T) {
+func TestViewers_HoldAsLongAsNobodysStandingChanges(t *testing.T) {
 	t.Parallel()
 	s, db := setup(t)
 	for _, id := range []int{1, 2} {
 		_, err := s.Viewer(t.Context(), id)
 		require.NoError(t, err)
 	}
-	_, err := db.Owner(t).ExecContext(t.Context(), "UPDATE users SET is_active = false WHERE id = 1; UPDATE users SET is_superuser = false WHERE id = 2")
-	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		for _, id := range []int{1, 2} {
-			s.viewers.entry(id).used = time.Now()
-		}
-		s.renewViewers()
-		return s.viewers.entry(1).until.IsZero() && s.viewers.entry(2).viewer == models.Viewer{UserID: 2}
-	}, 30*time.Second, 10*time.Millisecond, "who may not any more is asked about, and who lost a right has lost it")
-	for _, entry := range s.viewers.entries {
-		entry.used = time.Time{}
+	known := func(changes string) int {
+		_, err := db.Owner(t).ExecContext(t.Context(), changes)
+		require.NoError(t, err)
+		s.renewViewers(time.Now())
+		return len(s.viewers.known)
 	}
-	s.renewViewers()
-	require.Empty(t, s.viewers.entries, "nobody is remembered who does not come")
+	require.Equal(t, 2, known("UPDATE users SET name = 'Another', last_login_at = now(), is_active = is_active; INSERT INTO users (id, email) VALUES (4, 'new@example.com')"))
+	for _, change := range []string{
+		"UPDATE users SET is_superuser = false WHERE id = 2", "UPDATE users SET is_active = true WHERE id = 3", "DELETE FROM users WHERE id = 3", "TRUNCATE users CASCADE",
+	} {
+		_, err := s.Viewer(t.Context(), 1)
+		require.NoError(t, err)
+		require.NotZero(t, known("SELECT"))
+		require.Zero(t, known(change), change)
+	}
+	_, err := s.Viewer(t.Context(), 1)
+	require.Equal(t, models.Unauthenticated, models.CodeOf(err))
+}
+
+func TestViewers_AreCountedByTransactionsThatOverlap(t *testing.T) {
+	t.Parallel()
+	s, db := setup(t)
+	first, err := db.Owner(t).BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	second, err := db.Owner(t).BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	for _, step := range []struct {
+		tx   *sql.Tx
+		user int
+	}{{first, 1}, {second, 2}, {first, 3}} { // neither waits for the other before it commits
+		_, err := step.tx.ExecContext(t.Context(), "UPDATE users SET is_active = NOT is_active WHERE id = $1", step.user)
+		require.NoError(t, err)
+	}
+	_, err = s.Viewer(t.Context(), 1)
+	require.NoError(t, err)
+	version := s.viewers.version
+	require.NoError(t, second.Commit())
+	require.NoError(t, first.Commit())
+	s.renewViewers(time.Now())
+	require.Empty(t, s.viewers.known)
+	require.Equal(t, version+3, s.viewers.version)
+}
+
+// TestViewers_AreNoOlderThanPromised tries answers in all orders: whoever is known to be a viewer was one at some moment of the last second.
+func TestViewers_AreNoOlderThanPromised(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		asked, seen, arrives time.Duration
+		user                 int // -1 for the version alone
+	}
+	hits := 0
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		at := func(n time.Duration) time.Duration { return time.Duration(r.Int64N(int64(n))) }
+		const long, users = 6 * time.Second, 3
+		// changes[u] is when the user's rights turned around; each is a version.
+		var changes [users][]time.Duration
+		for u := range changes {
+			for range r.IntN(4) {
+				changes[u] = append(changes[u], at(long))
+			}
+		}
+		superuser := func(u int, when time.Duration) (is bool) {
+			for _, change := range changes[u] {
+				is = is != (change <= when)
+			}
+			return is
+		}
+		version := func(when time.Duration) (n int64) {
+			for u := range changes {
+				for _, change := range changes[u] {
+					if change <= when {
+						n++
+					}
+				}
+			}
+			return n
+		}
+		var answers []answer
+		for range 60 {
+			a := answer{asked: at(long), user: r.IntN(users+1) - 1}
+			a.seen = a.asked + at(300*time.Millisecond)
+			a.arrives = a.seen + at(600*time.Millisecond)
+			answers = append(answers, a)
+		}
+		slices.SortFunc(answers, func(a, b answer) int { return cmp.Compare(a.arrives, b.arrives) })
+		began := time.Now()
+		var v viewers
+		next := 0
+		for now := time.Duration(0); now < long; now += 20 * time.Millisecond {
+			for ; next < len(answers) && answers[next].arrives <= now; next++ {
+				a, seen := answers[next], version(answers[next].seen)
+				if a.user < 0 {
+					v.renewed(&seen, began.Add(a.asked))
+				} else {
+					v.add(models.Viewer{UserID: a.user, Superuser: superuser(a.user, a.seen)}, seen, began.Add(a.asked))
+				}
+			}
+			for u := range users {
+				viewer, ok, _ := v.get(u, began.Add(now))
+				if !ok {
+					continue
+				}
+				hits++
+				moments := []time.Duration{now, max(0, now-viewerAge)}
+				for _, change := range changes[u] {
+					if change <= now && change >= now-viewerAge {
+						moments = append(moments, change)
+					}
+				}
+				require.True(t, slices.ContainsFunc(moments, func(m time.Duration) bool { return superuser(u, m) == viewer.Superuser }), "seed %d, user %d at %s", seed, u, now)
+			}
+		}
+	}
+	require.Greater(t, hits, 100_000)
 }

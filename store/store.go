@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,11 +34,10 @@ type Config struct {
 type Store struct {
 	db      *bun.DB
 	most    int // connections
-	viewers viewerCache[int]
-	keys    viewerCache[string] // by hash
+	viewers viewers
+	keys    keyCache
 
-	renewing atomic.Bool
-	renewal  sync.WaitGroup // of the viewers
+	renewal sync.WaitGroup // of the viewers
 }
 
 // Open makes a store. It does not connect: a database that is away is an error of the questions, not of Open.

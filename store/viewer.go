@@ -13,39 +13,82 @@ import (
 const (
 	// viewerAge bounds how long a deactivated user, or one who lost a right, goes on unnoticed.
 	viewerAge = time.Second
-	// renewAge is what is left of it when all who came within busyAge are asked about anew, in one statement: who comes often finds an answer.
-	renewAge = viewerAge / 3
-	busyAge  = 3 * viewerAge
+	// askAgain is the age from which on the version is asked for anew, beside the request that finds it so old.
+	askAgain = viewerAge / 3
+	// maxViewers bounds the memory; past it everybody is forgotten.
+	maxViewers = 100_000
 )
 
-// viewerCache keeps who has signed in, so that authentication is not a statement of every request.
-type viewerCache[K comparable] struct {
+// viewers are who has signed in, so that authentication is not a statement of every request. They hold as long as the version of all users' standing
+// is what it was when they were asked about, and that is known to be no longer ago than viewerAge.
+type viewers struct {
 	mu      sync.Mutex
-	entries map[K]*cachedViewer
+	known   map[int]models.Viewer
+	version int64
+	asked   time.Time // when the version was asked for that is the latest known
+	asking  bool
 }
 
-type cachedViewer struct {
-	mu      sync.Mutex // held while asking, so that one statement serves all who wait
-	viewer  models.Viewer
-	expires time.Time // of the key that was presented
-	until   time.Time
-	used    time.Time // only of users
+// get is a viewer who is known to be one still. Again is true for who finds that it is time to ask for the version.
+func (v *viewers) get(userID int, now time.Time) (viewer models.Viewer, ok, again bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	age := now.Sub(v.asked)
+	if age >= viewerAge {
+		return models.Viewer{}, false, false
+	}
+	viewer, ok = v.known[userID]
+	if again = ok && age >= askAgain && !v.asking; again {
+		v.asking = true
+	}
+	return viewer, ok, again
 }
 
-// maxCachedViewers bounds the cache's memory; past it the cache is begun anew.
-const maxCachedViewers = 100_000
+// holds notes a version that was asked for at a time. False says that it is not the latest known: an answer can be overtaken.
+func (v *viewers) holds(version int64, asked time.Time) bool {
+	if asked.After(v.asked) {
+		if version != v.version {
+			clear(v.known)
+		}
+		v.version, v.asked = version, asked
+	}
+	return version == v.version
+}
+
+func (v *viewers) add(viewer models.Viewer, version int64, asked time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.holds(version, asked) {
+		return
+	}
+	if len(v.known) >= maxViewers {
+		clear(v.known)
+	}
+	if v.known == nil {
+		v.known = map[int]models.Viewer{}
+	}
+	v.known[viewer.UserID] = viewer
+}
+
+// renewed ends what get began. Without a version the next one tries again.
+func (v *viewers) renewed(version *int64, asked time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asking = false
+	if version != nil {
+		v.holds(*version, asked)
+	}
+}
 
 // Viewer is the viewer that a user is now. Inactive and absent users fail with Unauthenticated.
 func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
-	entry := s.viewers.entry(userID)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
-	entry.used = time.Now()
-	if left := entry.until.Sub(entry.used); left > 0 {
-		if left < renewAge && s.renewing.CompareAndSwap(false, true) {
-			s.renewal.Go(s.renewViewers)
-		}
-		return entry.viewer, nil
+	asked := time.Now()
+	viewer, ok, again := s.viewers.get(userID, asked)
+	if again {
+		s.renewal.Go(func() { s.renewViewers(asked) })
+	}
+	if ok {
+		return viewer, nil
 	}
 	asking := models.WithViewer(ctx, models.Viewer{UserID: userID})
 	rows, err := query[grant](asking, s, fixed(standing, []int{userID}))
@@ -55,60 +98,23 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	if len(rows) == 0 {
 		return models.Viewer{}, models.Errorf(models.Unauthenticated, "this account cannot be used")
 	}
-	entry.viewer, entry.until = rows[0].viewer(), time.Now().Add(viewerAge)
-	return entry.viewer, nil
+	viewer = rows[0].viewer()
+	if version := rows[0].Version; version != nil {
+		s.viewers.add(viewer, *version, asked)
+	}
+	return viewer, nil
 }
 
-// renewViewers asks about the users who come often. When it fails they are asked about one by one, and told.
-func (s *Store) renewViewers() {
-	defer s.renewing.Store(false)
-	began := time.Now()
+// renewViewers asks whether everybody's standing is what it was. When it fails users are asked about one by one, and told.
+func (s *Store) renewViewers(asked time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), viewerAge) // after that the answer is of no use
 	defer cancel()
-	busy := s.viewers.busy(began)
-	viewers := make([]models.Viewer, 0, len(busy))
-	for id := range busy {
-		viewers = append(viewers, models.Viewer{UserID: id})
+	var version *int64
+	rows, err := query[grant](ctx, s, fixed(standingVersion))
+	if err == nil && len(rows) == 1 {
+		version = rows[0].Version
 	}
-	now, err := s.Standing(ctx, viewers)
-	if err != nil {
-		return
-	}
-	for _, viewer := range now {
-		busy[viewer.UserID].renew(viewer, began.Add(viewerAge))
-		delete(busy, viewer.UserID)
-	}
-	for id := range busy {
-		busy[id].renew(models.Viewer{}, time.Time{}) // whoever comes is asked about
-	}
-}
-
-// renew keeps a newer answer, unless there is somebody who is asking.
-func (c *cachedViewer) renew(viewer models.Viewer, until time.Time) {
-	if !c.mu.TryLock() {
-		return
-	}
-	defer c.mu.Unlock()
-	c.viewer, c.until = viewer, until
-}
-
-// busy is who came within busyAge, and forgets the others.
-func (c *viewerCache[K]) busy(now time.Time) map[K]*cachedViewer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	busy := map[K]*cachedViewer{}
-	for key, entry := range c.entries {
-		if !entry.mu.TryLock() {
-			continue // somebody is here
-		}
-		if now.Sub(entry.used) < busyAge {
-			busy[key] = entry
-		} else {
-			delete(c.entries, key)
-		}
-		entry.mu.Unlock()
-	}
-	return busy
+	s.viewers.renewed(version, asked)
 }
 
 // ViewerByKey is the viewer that an API key makes its bearer now, and until when the key is good; zero is for ever. Keys that are unknown, revoked or expired, and
@@ -139,11 +145,13 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	return entry.viewer, entry.expires, nil
 }
 
-// standing is a grant for each of these users that are good now and whom the asking viewer may see, such as itself. standingWithKeys has the API keys that are good
-// besides.
+// standing is a grant for each of these users that are good now and whom the asking viewer may see, such as itself, with the version that everybody's standing
+// has. standingWithKeys has the API keys that are good besides.
 const (
-	standing         = `SELECT NULL::uuid AS api_key, id AS user_id, is_superuser AS superuser, NULL::text[] AS permissions FROM users WHERE id = ANY((SELECT $1::int[])::int[]) AND is_active`
-	standingWithKeys = standing + ` UNION ALL SELECT id, user_id, superuser, permissions FROM usable_api_keys($2::uuid[])`
+	standingVersion = `SELECT version FROM user_standing`
+	standing        = `SELECT NULL::uuid AS api_key, id AS user_id, is_superuser AS superuser, NULL::text[] AS permissions, (` + standingVersion + `) AS version
+		FROM users WHERE id = ANY((SELECT $1::int[])::int[]) AND is_active`
+	standingWithKeys = standing + ` UNION ALL SELECT id, user_id, superuser, permissions, NULL FROM usable_api_keys($2::uuid[])`
 )
 
 // Standing is what these viewers are now, each by the API key that was presented or else by the user, in any order: in one statement and past
@@ -195,6 +203,7 @@ type grant struct {
 	Superuser   bool                `bun:"superuser"`         // the user, whatever the key may
 	Permissions []models.Permission `bun:"permissions,array"` // of the key
 	ExpiresAt   *time.Time          `bun:"expires_at"`
+	Version     *int64              `bun:"version"` // of all users' standing
 }
 
 func (g grant) viewer() models.Viewer {
@@ -205,26 +214,39 @@ func (g grant) viewer() models.Viewer {
 	return models.Viewer{UserID: g.UserID, APIKey: *g.APIKey, Permissions: permissions, Superuser: g.Superuser && permissions.Has(models.PermissionAdmin)}
 }
 
-func (c *viewerCache[K]) entry(key K) *cachedViewer {
+// keyCache keeps what API keys gave, each for viewerAge: that a key is used is noted in its row, so it has to be asked about.
+type keyCache struct {
+	mu      sync.Mutex
+	entries map[string]*cachedKey // by hash
+}
+
+type cachedKey struct {
+	mu      sync.Mutex // held while asking, so that one statement serves all who wait
+	viewer  models.Viewer
+	expires time.Time
+	until   time.Time
+}
+
+func (c *keyCache) entry(hash string) *cachedKey {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.entries) >= maxCachedViewers {
+	if len(c.entries) >= maxViewers {
 		clear(c.entries)
 	}
-	entry, ok := c.entries[key]
+	entry, ok := c.entries[hash]
 	if !ok {
-		entry = new(cachedViewer)
+		entry = new(cachedKey)
 		if c.entries == nil {
-			c.entries = map[K]*cachedViewer{}
+			c.entries = map[string]*cachedKey{}
 		}
-		c.entries[key] = entry
+		c.entries[hash] = entry
 	}
 	return entry
 }
 
-// forget keeps credentials that are not good, of which anybody can make any number, out of the cache.
-func (c *viewerCache[K]) forget(key K) {
+// forget keeps keys that are not good, of which anybody can make any number, out of the cache.
+func (c *keyCache) forget(hash string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.entries, key)
+	delete(c.entries, hash)
 }
