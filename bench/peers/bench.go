@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,9 @@ func (r *results) of(w, contender string) *series {
 func (b *bench) wants(contender string) bool {
 	return len(b.only) == 0 || slices.Contains(b.only, contender)
 }
+
+// priced are the workloads on which netra is compared with itself without its parts.
+var priced = []string{reference.name, point.name}
 
 const (
 	nameOurs     = "netra"
@@ -165,8 +169,8 @@ func (b *bench) startAll(ctx context.Context, data *dataset) ([]*contender, erro
 	}{
 		{"netra", nameOurs, data.appURL, nil},
 		// Whoever has the rights of the owner has BYPASSRLS: the same binary, queries and rows without the policies.
-		{"bypass", nameBypass, data.ownerURL, []string{reference.name, point.name}},
-		{"bare", nameBare, data.appURL, []string{reference.name, point.name}},
+		{"bypass", nameBypass, data.ownerURL, priced},
+		{"bare", nameBare, data.appURL, priced},
 		{"sockets", nameSockets, data.appURL, []string{reference.name}},
 	} {
 		if !b.wants(own.name) {
@@ -242,6 +246,9 @@ type turn struct {
 	pgbench  *pgbench // nil for servers
 }
 
+// isPart is whether the turn is netra's without one of its parts.
+func (t turn) isPart() bool { return t.name == nameBypass || t.name == nameBare }
+
 func (t turn) saturate(ctx context.Context, duration time.Duration) (load, error) {
 	if t.pgbench != nil {
 		return t.pgbench.saturate(ctx)
@@ -282,6 +289,10 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
+	if err := b.price(ctx, w, turns); err != nil {
+		return err
+	}
+	turns = slices.DeleteFunc(turns, turn.isPart)
 	for round := range b.rounds {
 		if w.writes {
 			if err := data.settle(ctx); err != nil {
@@ -290,7 +301,7 @@ func (b *bench) raceOn(ctx context.Context, w workload, data *dataset, contender
 		}
 		slices.Reverse(turns) // nobody always comes after the same
 		for _, t := range turns {
-			s, err := b.measure(ctx, t)
+			s, err := b.measure(ctx, t, b.lead, b.round)
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
@@ -352,15 +363,40 @@ func (b *bench) pace(ctx context.Context, w workload, data *dataset, turns []tur
 	return nil
 }
 
-func (b *bench) measure(ctx context.Context, t turn) (sample, error) {
-	if err := t.lead(ctx, b.lead, b.round); err != nil {
+// price measures ours beside ours without its parts. They differ by less than the machine's speed does from one second to the next, so their turns are
+// short and many.
+func (b *bench) price(ctx context.Context, w workload, turns []turn) error {
+	turns = slices.DeleteFunc(slices.Clone(turns), func(t turn) bool { return t.name != nameOurs && !t.isPart() })
+	if len(turns) < 2 {
+		return nil
+	}
+	for range b.passes {
+		rand.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })
+		for _, t := range turns {
+			s, err := b.measure(ctx, t, b.pass/3, b.pass)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			series := b.results.of(priceOf(w), t.name)
+			series.samples = append(series.samples, s)
+		}
+	}
+	b.say("%-10s prices, %d short turns", w.name, b.passes)
+	return nil
+}
+
+// priceOf is where results keeps what price measured.
+func priceOf(w workload) string { return w.name + ": price" }
+
+func (b *bench) measure(ctx context.Context, t turn, lead, round time.Duration) (sample, error) {
+	if err := t.lead(ctx, lead, round); err != nil {
 		return sample{}, err
 	}
 	pid, allocated := 0, func() (allocations, error) { return allocations{}, nil }
 	if t.c != nil {
 		pid, allocated = t.c.pid, func() (allocations, error) { return t.c.allocations(ctx) }
 	}
-	return b.postgres.round(ctx, pid, allocated, func() (load, error) { return t.saturate(ctx, b.round) })
+	return b.postgres.round(ctx, pid, allocated, func() (load, error) { return t.saturate(ctx, round) })
 }
 
 // prepare checks that all give the same answers, and makes everybody's requests.
@@ -463,7 +499,7 @@ func (b *bench) grow(ctx context.Context) (err error) {
 	}
 	for range b.rounds {
 		for _, t := range turns {
-			s, err := b.measure(ctx, t)
+			s, err := b.measure(ctx, t, b.lead, b.round)
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}

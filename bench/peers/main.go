@@ -27,7 +27,9 @@ type plan struct {
 	round     time.Duration
 	warm      time.Duration // before the first round
 	lead      time.Duration // before each round: what had been idle has its connections and caches again
-	slices    int           // in which latency is measured, of each contender in turns; twice as many of a workload whose p99 is promised
+	passes    int           // short rounds of ours beside ours without its parts
+	pass      time.Duration
+	slices    int // in which latency is measured, of each contender in turns; twice as many of a workload whose p99 is promised
 	slice     time.Duration
 	growth    []int    // numbers of users
 	only      []string // contenders, all when empty
@@ -48,7 +50,7 @@ func main() {
 }
 
 func run(ctx context.Context, arguments []string) error {
-	p := plan{rounds: 4, round: 2200 * time.Millisecond, warm: 2 * time.Second, lead: 700 * time.Millisecond, slices: 4, slice: 1250 * time.Millisecond, workloads: workloads}
+	p := plan{rounds: 4, round: 2200 * time.Millisecond, warm: 2 * time.Second, lead: 700 * time.Millisecond, passes: 24, pass: 600 * time.Millisecond, slices: 4, slice: 1250 * time.Millisecond, workloads: workloads}
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
 	flags.BoolVar(&p.quick, "quick", false, "three minutes: shorter rounds, fewer workloads, no growth")
 	flags.StringVar(&p.out, "out", "", "the Markdown file whose measured part is replaced; without it the tables are only printed")
@@ -72,7 +74,7 @@ func run(ctx context.Context, arguments []string) error {
 		return serveBare(ctx)
 	}
 	if p.quick {
-		p.round, p.warm, p.lead, p.slices, p.slice = 1500*time.Millisecond, time.Second, 500*time.Millisecond, 2, time.Second
+		p.round, p.warm, p.lead, p.passes, p.slices, p.slice = 1500*time.Millisecond, time.Second, 500*time.Millisecond, 8, 2, time.Second
 		p.workloads = []workload{reference, point}
 	}
 	switch {
@@ -88,7 +90,7 @@ func run(ctx context.Context, arguments []string) error {
 		}
 	}
 	if *rounds > 0 {
-		p.rounds = *rounds
+		p.rounds, p.passes = *rounds, 6**rounds
 	}
 	if *turns != 0 {
 		p.slices = max(0, *turns)

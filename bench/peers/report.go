@@ -59,6 +59,7 @@ func (b *bench) write(w io.Writer) {
 			}
 		}
 	}
+	b.writePrices(w)
 	if len(b.results.growth) > 0 {
 		fmt.Fprint(w, "\n### growth: the reference query of netra over ever more rows\n\n| messages | requests/s | ± | CPU ms: server | PostgreSQL | CPU of the smallest |\n|---:|---:|---:|---:|---:|---:|\n")
 		for _, messages := range b.results.growth {
@@ -96,6 +97,24 @@ func (b *bench) writeRow(w io.Writer, work workload, name string, s *series) {
 		dash(s.statements > 0, "%.1f", s.statements), dash(s.trips > 0, "%.1f", s.trips),
 		dash(s.samples[0].allocated.objects > 0, "%.0f", s.median(func(x sample) float64 { return x.allocated.objects })),
 		dash(s.samples[0].allocated.bytes > 0, "%.0f", s.median(func(x sample) float64 { return x.allocated.bytes / 1024 })), float64(s.answer)/1024)
+}
+
+// writePrices shows what netra's parts cost, as far as it was measured.
+func (b *bench) writePrices(w io.Writer) {
+	begun := false
+	for _, work := range b.workloads {
+		for _, name := range b.results.contenders {
+			s, own := b.results.series[priceOf(work)][name], b.results.series[priceOf(work)][nameOurs]
+			if s == nil || own == nil {
+				continue
+			}
+			if !begun {
+				begun = true
+				fmt.Fprintf(w, "\n### prices: netra beside netra without its parts, in %d turns of %s\n\n| | | requests/s | ± | CPU ms: server | PostgreSQL | netra's CPU over it |\n|---|---|---:|---:|---:|---:|---:|\n", b.passes, b.pass)
+			}
+			fmt.Fprintf(w, "| %s | %s | %.0f | %.0f %% | %s | %s | %.2f× |\n", work.name, name, s.median(throughput), 100*s.spread(throughput), s.milliseconds(serverCPU), s.milliseconds(postgresCPU), own.ratio(s, totalCPU))
+		}
+	}
 }
 
 // target is a promise of the issue and what became of it.
@@ -143,9 +162,9 @@ func (b *bench) writeTargets(w io.Writer) {
 	}
 	name, peer = b.results.bestPeer(point.name)
 	ratio("point: requests/s over the best peer's ("+name+")", get(point.name, nameOurs), peer, 3, throughput)
-	for _, work := range []workload{reference, point} {
+	for _, work := range b.workloads {
 		for _, part := range []struct{ what, without string }{{"row-level security adds", nameBypass}, {"limits, hooks and metrics add", nameBare}} {
-			with, without := get(work.name, nameOurs), get(work.name, part.without)
+			with, without := get(priceOf(work), nameOurs), get(priceOf(work), part.without)
 			if with != nil && without != nil && len(with.samples) > 0 && len(without.samples) > 0 {
 				cost := with.ratio(without, totalCPU) - 1
 				targets = append(targets, target{work.name + ": CPU that " + part.what, "≤ 10 %", fmt.Sprintf("%.0f %%", 100*cost), cost <= .1})
