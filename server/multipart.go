@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"mime/multipart"
 	"net/http"
 	"strconv"
@@ -22,7 +21,7 @@ const (
 
 // isMultipart is whether a request brings files by the GraphQL multipart request specification.
 func isMultipart(r *http.Request) bool {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	mediaType, _, err := parseMediaType(r.Header.Get("Content-Type"))
 	return r.Method == http.MethodPost && err == nil && mediaType == "multipart/form-data"
 }
 

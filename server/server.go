@@ -25,7 +25,8 @@ import (
 // Config is what a Server needs to know.
 type Config struct {
 	Resolvers graph.ResolverRoot
-	// Authenticate is the viewer that a user is now. Users who are absent or inactive fail with Unauthenticated.
+	// Authenticate is the viewer that a user is now. Users who are absent or inactive fail with Unauthenticated. How long it, AuthenticateKey and Standing may
+	// take is theirs to bound.
 	Authenticate func(ctx context.Context, userID int) (models.Viewer, error)
 	// AuthenticateKey is the viewer that an API key makes its bearer now, and until when the key is good (zero is for ever). Keys that are not good fail
 	// with Unauthenticated. nil refuses every key.

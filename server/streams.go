@@ -271,9 +271,6 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// standingTimeout bounds one question for everybody's standing.
-const standingTimeout = 5 * time.Second
-
 // watch asks for everybody's standing until no stream is left.
 func (st *Streams) watch() {
 	tick := time.NewTicker(st.cfg.Settings.Standing)
@@ -287,9 +284,8 @@ func (st *Streams) watch() {
 			return
 		}
 		collector.adapt(st.Open())
-		ctx, cancel := context.WithTimeout(context.Background(), standingTimeout)
+		ctx := context.Background()
 		now, err := st.cfg.Standing(ctx, asked)
-		cancel()
 		if err != nil {
 			if !failing {
 				st.cfg.Log.WarnContext(ctx, "the rights of open streams cannot be checked", "error", err)

@@ -15,6 +15,8 @@ const (
 	viewerAge = time.Second
 	// askAgain is the age from which on the version is asked for anew, beside the request that finds it so old.
 	askAgain = viewerAge / 3
+	// viewerTimeout bounds how long anybody waits to be known.
+	viewerTimeout = 5 * time.Second
 	// maxViewers bounds the memory; past it everybody is forgotten.
 	maxViewers = 100_000
 )
@@ -90,7 +92,8 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	if ok {
 		return viewer, nil
 	}
-	asking := models.WithViewer(ctx, models.Viewer{UserID: userID})
+	asking, cancel := context.WithTimeout(models.WithViewer(ctx, models.Viewer{UserID: userID}), viewerTimeout)
+	defer cancel()
 	rows, err := query[grant](asking, s, fixed(standing, []int{userID}))
 	if err != nil {
 		return models.Viewer{}, err
@@ -127,7 +130,9 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	if time.Now().Before(entry.until) {
 		return entry.viewer, entry.expires, nil
 	}
-	rows, err := query[grant](ctx, s, fixed("SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", token.ID, hash))
+	asking, cancel := context.WithTimeout(ctx, viewerTimeout)
+	defer cancel()
+	rows, err := query[grant](asking, s, fixed("SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", token.ID, hash))
 	if err != nil {
 		return models.Viewer{}, time.Time{}, err
 	}
@@ -166,7 +171,9 @@ func (s *Store) Standing(ctx context.Context, viewers []models.Viewer) ([]models
 			users = append(users, viewer.UserID)
 		}
 	}
-	rows, err := query[grant](models.WithViewer(ctx, models.System), s, fixed(standingWithKeys, users, keys))
+	asking, cancel := context.WithTimeout(models.WithViewer(ctx, models.System), viewerTimeout)
+	defer cancel()
+	rows, err := query[grant](asking, s, fixed(standingWithKeys, users, keys))
 	if err != nil {
 		return nil, err
 	}
