@@ -10,7 +10,7 @@ import (
 
 // APIKeys reads those of ids that the viewer may see, with all their columns but the hash, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) APIKeys(ids []uuid.UUID, into *[]*models.APIKey) {
-	laterRows(t, into, "SELECT "+apiKeys.all()+" FROM api_keys WHERE id = ANY($1::uuid[])", ids)
+	laterByID(t, into, apiKeys, ids, "uuid")
 }
 
 // CountUsableAPIKeys is how many keys of a user are good now. It locks the user until the transaction ends, so that of those who count to add one key more each

@@ -17,5 +17,5 @@ func (t *Tx) InsertMessage(m *models.Message) uuid.UUID {
 
 // Messages reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) Messages(ids []uuid.UUID, into *[]*models.Message) {
-	laterRows(t, into, "SELECT "+messages.all()+" FROM messages WHERE id = ANY($1::uuid[])", ids)
+	laterByID(t, into, messages, ids, "uuid")
 }

@@ -77,16 +77,19 @@ func (s *statement) and(column, operator string, value any, cast string) {
 	s.WriteString(" AND " + column + " " + operator + " " + s.arg(value) + cast)
 }
 
-// anyOf narrows column to values, unless values is nil.
+// anyOf narrows column to values, unless values is nil. The planner looks at them: some may be rare.
 func anyOf[V ~string](s *statement, column string, values []V) {
-	if values == nil {
-		return
+	if values != nil {
+		s.WriteString(" AND " + column + " = ANY(" + s.arg(textsOf(values)) + "::text[])")
 	}
+}
+
+func textsOf[V ~string](values []V) []string {
 	list := make([]string, len(values))
 	for i, value := range values {
 		list[i] = string(value)
 	}
-	s.WriteString(" AND " + column + " = ANY(" + s.arg(list) + "::text[])")
+	return list
 }
 
 func (s *statement) within(column string, span *models.TimeFilter) {

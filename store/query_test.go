@@ -46,7 +46,7 @@ func TestStatements(t *testing.T) {
 		},
 		"counts": {
 			threadsOfUser.counts([]int{7}, threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive}})),
-			"SELECT user_id AS key, count(*) AS count FROM threads WHERE user_id = ANY((SELECT $1::int[])::int[]) AND status = ANY($2::text[]) GROUP BY user_id",
+			"SELECT user_id AS key, count(*) AS count FROM threads WHERE user_id = ANY((SELECT $1::int[])::int[]) AND status = ANY((SELECT $2::text[])::text[]) GROUP BY user_id",
 			[]any{[]int{7}, []string{"active"}},
 		},
 		"objects by id": {

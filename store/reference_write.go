@@ -10,7 +10,7 @@ import (
 
 // References reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) References(ids []uuid.UUID, into *[]*models.Reference) {
-	laterRows(t, into, "SELECT "+references.all()+` FROM "references" WHERE id = ANY($1::uuid[])`, ids)
+	laterByID(t, into, references, ids, "uuid")
 }
 
 // LockReference is the version of a reference, which nobody else changes until the transaction ends. It fails with NotFound.

@@ -11,7 +11,7 @@ import (
 
 // Runs reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) Runs(ids []uuid.UUID, into *[]*models.Run) {
-	laterRows(t, into, "SELECT "+runs.all()+" FROM runs WHERE id = ANY($1::uuid[])", ids)
+	laterByID(t, into, runs, ids, "uuid")
 }
 
 // InsertRun asks for a run of a user.

@@ -11,13 +11,13 @@ import (
 
 // SupplyItems reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) SupplyItems(ids []uuid.UUID, into *[]*models.SupplyItem) {
-	laterRows(t, into, "SELECT "+supplyItems.all()+" FROM supply_catalog WHERE id = ANY($1::uuid[])", ids)
+	laterByID(t, into, supplyItems, ids, "uuid")
 }
 
 // LockSupplyItem reads an item that the viewer may change, which nobody else changes until the transaction ends. It fails with NotFound, for system items too
 // unless the viewer is a superuser.
 func (t *Tx) LockSupplyItem(ctx context.Context, id uuid.UUID) (*models.SupplyItem, error) {
-	return rowOf[*models.SupplyItem](ctx, t, models.KindSupplyItem, "SELECT "+supplyItems.all()+" FROM supply_catalog WHERE id = $1 FOR NO KEY UPDATE", id)
+	return rowOf[*models.SupplyItem](ctx, t, models.KindSupplyItem, "SELECT "+supplyItems.columns(supplyItems.all())+" FROM supply_catalog WHERE id = $1 FOR NO KEY UPDATE", id)
 }
 
 // InsertSupplyItem adds an item of a user, or of the system where userID is nil.

@@ -30,7 +30,9 @@ func threadFilter(f *models.ThreadFilter) func(*statement) {
 		if f == nil {
 			return
 		}
-		anyOf(s, "status", f.Status)
+		if f.Status != nil { // usually the schema's default, which holds for nearly all: no reason to plan anew
+			s.WriteString(" AND status = ANY(" + s.keys(textsOf(f.Status), "text") + ")")
+		}
 		s.within("created_at", f.CreatedAt)
 		s.within("updated_at", f.UpdatedAt)
 		s.containing("metadata", f.Metadata)

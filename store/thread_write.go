@@ -10,12 +10,12 @@ import (
 
 // Threads reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) Threads(ids []uuid.UUID, into *[]*models.Thread) {
-	laterRows(t, into, "SELECT "+threads.all()+" FROM threads WHERE id = ANY($1::uuid[])", ids)
+	laterByID(t, into, threads, ids, "uuid")
 }
 
 // LockThreads is Threads, without wide columns, for a change: nobody else changes them until the transaction ends.
 func (t *Tx) LockThreads(ctx context.Context, ids []uuid.UUID) ([]*models.Thread, error) {
-	return rowsOf[*models.Thread](ctx, t, "SELECT "+threads.columns(nil)+" FROM threads WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE", ids)
+	return rowsOf[*models.Thread](ctx, t, "SELECT "+threads.columns(nil)+" FROM threads WHERE id = ANY((SELECT $1::uuid[])::uuid[]) ORDER BY id FOR NO KEY UPDATE", ids)
 }
 
 // LockThread is LockThreads for one. It fails with NotFound.
@@ -44,7 +44,7 @@ func (t *Tx) UpdateThread(id uuid.UUID, input models.UpdateThreadInput) {
 
 // SetThreadStatus moves threads.
 func (t *Tx) SetThreadStatus(ids []uuid.UUID, status models.ThreadStatus) {
-	t.later("UPDATE threads SET status = $2 WHERE id = ANY($1::uuid[])", ids, string(status))
+	t.later("UPDATE threads SET status = $2 WHERE id = ANY((SELECT $1::uuid[])::uuid[])", ids, string(status))
 }
 
 // TouchThread notes that something happened in a thread.

@@ -8,7 +8,7 @@ import (
 
 // Users reads those of ids that the viewer may see, with all their columns, in any order: into is set when a later statement has been answered, or at the end.
 func (t *Tx) Users(ids []int, into *[]*models.User) {
-	laterRows(t, into, "SELECT "+users.all()+" FROM users WHERE id = ANY($1::int[])", ids)
+	laterByID(t, into, users, ids, "int")
 }
 
 // UpdateProfile edits what a user says of themselves.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -330,6 +332,12 @@ func laterRows[T any](t *Tx, into *[]T, text string, args ...any) {
 	t.waiting = append(t.waiting, step{text, arguments(args), found, func() { *into = found.rows }})
 }
 
+// laterByID has the rows of a table with these ids read, with all their columns.
+func laterByID[T any](t *Tx, into *[]T, of table, ids any, key string) {
+	q := of.byID(ids, key, of.all())
+	laterRows(t, into, q.String(), q.args...)
+}
+
 // exists is whether a statement gives a row.
 func (t *Tx) exists(ctx context.Context, text string, args ...any) (bool, error) {
 	var rows counted
@@ -367,14 +375,8 @@ func rowOf[T any](ctx context.Context, t *Tx, kind models.Kind, text string, arg
 	return rows[0], nil
 }
 
-// all is every column of a table that is ever read.
-func (t table) all() string {
-	fields := make(Fields, 0, len(t.selected))
-	for field := range t.selected {
-		fields = append(fields, field)
-	}
-	return t.columns(fields)
-}
+// all selects every column of a table that is ever read.
+func (t table) all() Fields { return slices.Collect(maps.Keys(t.selected)) }
 
 // changes are assignments of an UPDATE. Columns come from this package.
 type changes struct {
