@@ -50,7 +50,7 @@ func main() {
 }
 
 func run(ctx context.Context, arguments []string) error {
-	p := plan{rounds: 4, round: 2200 * time.Millisecond, warm: 2 * time.Second, lead: 700 * time.Millisecond, passes: 24, pass: 600 * time.Millisecond, slices: 4, slice: 1250 * time.Millisecond, workloads: workloads}
+	p := plan{rounds: 4, round: 2200 * time.Millisecond, warm: 2 * time.Second, lead: 700 * time.Millisecond, passes: 20, pass: 600 * time.Millisecond, slices: 4, slice: 1250 * time.Millisecond, workloads: workloads}
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
 	flags.BoolVar(&p.quick, "quick", false, "three minutes: shorter rounds, fewer workloads, no growth")
 	flags.StringVar(&p.out, "out", "", "the Markdown file whose measured part is replaced; without it the tables are only printed")
