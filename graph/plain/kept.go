@@ -10,9 +10,14 @@ import (
 
 // Kept are the plans of one document, for all operations on it: a client asks the same again and again. The zero value has none.
 type Kept struct {
-	mu sync.RWMutex
-	of map[ast.Selection][]kept // by the first of the selections
+	mu    sync.RWMutex
+	of    map[ast.Selection][]kept // by the first of the selections
+	count int
 }
+
+// mostKept is how many plans a document keeps. Directives around a repeated field make other selections of it, and so another plan, for each combination of
+// the variables that they name.
+const mostKept = 100
 
 // kept is the plan for selections of objects of a type, nil where there is none.
 type kept struct {
@@ -43,6 +48,12 @@ func (k *Kept) find(typeName string, selections ast.SelectionSet) (Plan, bool) {
 	return nil, false
 }
 
+func (k *Kept) isFull() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.count >= mostKept
+}
+
 func (k *Kept) add(typeName string, selections ast.SelectionSet, plan Plan) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -53,6 +64,7 @@ func (k *Kept) add(typeName string, selections ast.SelectionSet, plan Plan) {
 		k.of = map[ast.Selection][]kept{}
 	}
 	k.of[selections[0]] = append(k.of[selections[0]], kept{typeName, selections, plan})
+	k.count++
 }
 
 // hasDirectives is whether something in the selections can depend on variables. Fragments that have been looked at are in seen.

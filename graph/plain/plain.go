@@ -69,9 +69,13 @@ func (a *answer) more() {
 	a.last, a.text = p, p.text[:0]
 }
 
-// end is the whole text.
+// end is the whole text. A short one is cut to its length: an answer can have many, and each waits for the last of them.
 func (a *answer) end() *text {
 	a.last.text = a.text
+	if a.last == a.pieces.first && len(a.text) <= shortText {
+		a.pieces.first = &piece{text: bytes.Clone(a.text)}
+		a.last.release()
+	}
 	return &a.pieces
 }
 
@@ -573,7 +577,7 @@ func (r *response) plan(operation *graphql.OperationContext, field graphql.Colle
 		return plan
 	}
 	plan, keep := compile(operation, typeName, field.Selections), &r.own
-	if r.kept != nil && !hasDirectives(field.Selections, operation.Doc.Fragments, map[string]bool{}) {
+	if r.kept != nil && !r.kept.isFull() && !hasDirectives(field.Selections, operation.Doc.Fragments, map[string]bool{}) {
 		keep = r.kept
 	}
 	keep.add(typeName, field.Selections, plan)

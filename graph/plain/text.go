@@ -18,6 +18,7 @@ type piece struct {
 const (
 	pieceLength = 16 << 10
 	pieceRoom   = 4 << 10 // for what is begun when the piece is full
+	shortText   = 4 << 10 // for which a piece is too long
 )
 
 var pool = sync.Pool{New: func() any { return &piece{text: make([]byte, 0, pieceLength+pieceRoom)} }}
@@ -35,10 +36,15 @@ func (t *text) MarshalGQL(w io.Writer) {
 	for p != nil {
 		_, _ = w.Write(p.text) // a buffer
 		next := p.next
-		if p.next = nil; cap(p.text) <= 2*(pieceLength+pieceRoom) { // one long value is not kept
-			pool.Put(p)
-		}
+		p.release()
 		p = next
+	}
+}
+
+// release has the piece used again, unless it was cut or has grown around one long value.
+func (p *piece) release() {
+	if p.next = nil; cap(p.text) >= pieceLength+pieceRoom && cap(p.text) <= 2*(pieceLength+pieceRoom) {
+		pool.Put(p)
 	}
 }
 
