@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,7 +170,7 @@ func TestViewers_HoldAsLongAsNobodysStandingChanges(t *testing.T) {
 	known := func(changes string) int {
 		_, err := db.Owner(t).ExecContext(t.Context(), changes)
 		require.NoError(t, err)
-		s.renewViewers(time.Now())
+		s.renewViewers(s.viewers.asked.Add(time.Millisecond)) // however long the change took
 		return len(s.viewers.known)
 	}
 	require.Equal(t, 2, known("UPDATE users SET name = 'Another', last_login_at = now(), is_active = is_active; INSERT INTO users (id, email) VALUES (4, 'new@example.com')"))
@@ -206,7 +207,40 @@ func TestViewers_AreCountedByTransactionsThatOverlap(t *testing.T) {
 	require.NoError(t, first.Commit())
 	s.renewViewers(time.Now())
 	require.Empty(t, s.viewers.known)
-	require.Equal(t, version+3, s.viewers.version)
+	require.Equal(t, version+2, s.viewers.version, "a transaction counts once, however many users it changes")
+}
+
+func TestViewers_AreForgottenWhereNobodyAskedForAWhile(t *testing.T) {
+	t.Parallel()
+	var v viewers
+	began, version := time.Now(), int64(1)
+	v.add(models.Viewer{UserID: 1}, version, began)
+	_, ok, _ := v.get(1, began)
+	require.True(t, ok)
+	v.renewed(&version, began.Add(viewerAge))
+	_, ok, _ = v.get(1, began.Add(viewerAge))
+	require.False(t, ok, "the database can have been restored meanwhile, and count the same")
+}
+
+func TestViewer_IsAskedForOnceByAllWhoWait(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	var tally models.Tally
+	var asking sync.WaitGroup
+	for range 300 {
+		asking.Go(func() {
+			viewer, err := s.Viewer(models.WithTally(t.Context(), &tally), 2)
+			if err != nil || !viewer.Superuser {
+				t.Errorf("%v, %v", viewer, err)
+			}
+		})
+	}
+	asking.Wait()
+	require.Less(t, tally.Statements.Load(), int64(30)) // one for each second that it takes, and whoever comes between an answer and its being noted
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	_, err := s.Viewer(left, 3)
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 // TestViewers_AreNoOlderThanPromised tries answers in all orders: whoever is known to be a viewer was one at some moment of the last second.

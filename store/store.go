@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
+	"golang.org/x/sync/singleflight"
 )
 
 // Config says which database, and within which bounds.
@@ -37,7 +38,8 @@ type Store struct {
 	viewers viewers
 	keys    keyCache
 
-	renewal sync.WaitGroup // of the viewers
+	viewing singleflight.Group // questions about viewers
+	renewal sync.WaitGroup     // of the viewers
 }
 
 // Open makes a store. It does not connect: a database that is away is an error of the questions, not of Open.
@@ -117,19 +119,24 @@ func (s *Store) read(ctx context.Context, q *statement, into target) error {
 	return s.on(ctx, func(c *conn) error { return c.collect(ctx, text, args, into) })
 }
 
-// on has a connection of the pool do something, and another where it is found to be gone. There are no more of those than the pool holds.
+// on has a connection of the pool do something, and another where it is found to be gone. There are no more of those than the pool holds. What had been
+// going on for a while is not begun again: it may be what ended the connection, as an operator does or the kernel for want of memory.
 func (s *Store) on(ctx context.Context, do func(*conn) error) error {
 	for tries := s.most; ; tries-- {
 		session, err := s.db.DB.Conn(ctx)
 		if err != nil {
 			return err
 		}
+		began := time.Now()
 		err = session.Raw(func(c any) error { return do(c.(*conn)) })
 		if closing := session.Close(); err == nil {
 			err = closing
 		}
-		if !isGone(err) || tries == 0 {
+		if !isGone(err) || tries == 0 || time.Since(began) > foundGone {
 			return err
 		}
 	}
 }
+
+// foundGone is within which time a connection that was gone already says so.
+const foundGone = 100 * time.Millisecond

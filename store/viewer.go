@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -46,10 +47,11 @@ func (v *viewers) get(userID int, now time.Time) (viewer models.Viewer, ok, agai
 	return viewer, ok, again
 }
 
-// holds notes a version that was asked for at a time. False says that it is not the latest known: an answer can be overtaken.
+// holds notes a version that was asked for at a time. False says that it is not the latest known: an answer can be overtaken. After a while in which
+// nobody asked, an equal version says nothing: the database can have been restored, or have counted anew.
 func (v *viewers) holds(version int64, asked time.Time) bool {
 	if asked.After(v.asked) {
-		if version != v.version {
+		if version != v.version || asked.Sub(v.asked) >= viewerAge {
 			clear(v.known)
 		}
 		v.version, v.asked = version, asked
@@ -92,6 +94,21 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	if ok {
 		return viewer, nil
 	}
+	// Whoever comes within viewerAge for the same user waits for the same answer.
+	question := fmt.Sprint(userID, " ", asked.UnixNano()/int64(viewerAge))
+	answer := s.viewing.DoChan(question, func() (any, error) { return s.askViewer(context.WithoutCancel(ctx), userID, asked) })
+	select {
+	case found := <-answer:
+		if found.Err != nil {
+			return models.Viewer{}, found.Err
+		}
+		return found.Val.(models.Viewer), nil
+	case <-ctx.Done():
+		return models.Viewer{}, translate(ctx, context.Cause(ctx))
+	}
+}
+
+func (s *Store) askViewer(ctx context.Context, userID int, asked time.Time) (viewer models.Viewer, err error) {
 	asking, cancel := context.WithTimeout(models.WithViewer(ctx, models.Viewer{UserID: userID}), viewerTimeout)
 	defer cancel()
 	rows, err := query[grant](asking, s, fixed(standing, []int{userID}))
@@ -123,6 +140,8 @@ func (s *Store) renewViewers(asked time.Time) {
 // ViewerByKey is the viewer that an API key makes its bearer now, and until when the key is good; zero is for ever. Keys that are unknown, revoked or expired, and
 // those of users who are inactive, fail with Unauthenticated.
 func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (models.Viewer, time.Time, error) {
+	asking, cancel := context.WithTimeout(ctx, viewerTimeout) // waiting for whoever asks already included
+	defer cancel()
 	hash := token.Hash()
 	entry := s.keys.entry(hash)
 	entry.mu.Lock()
@@ -130,8 +149,6 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	if time.Now().Before(entry.until) {
 		return entry.viewer, entry.expires, nil
 	}
-	asking, cancel := context.WithTimeout(ctx, viewerTimeout)
-	defer cancel()
 	rows, err := query[grant](asking, s, fixed("SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", token.ID, hash))
 	if err != nil {
 		return models.Viewer{}, time.Time{}, err

@@ -24,7 +24,7 @@ CREATE FUNCTION public.count_user_standing()
 RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE public.user_standing SET version = version + 1;
+    UPDATE public.user_standing SET version = version + 1 WHERE xmin <> pg_current_xact_id()::xid; -- once, however many users change
     RETURN NULL;
 END;
 $$;
