@@ -139,13 +139,14 @@ func (c *conn) askAll(ctx context.Context, questions []*question) error {
 		batch.Queue(q.text, q.args...)
 	}
 	models.TallyFrom(ctx).Trips.Add(1)
+	began := time.Now() // of all: PostgreSQL sends what it has when it has done everything
 	results := c.Conn.Conn().SendBatch(ctx, &batch)
 	var err error
 	if head > 0 {
 		_, err = results.Exec()
 	}
 	for i := 0; i < len(questions) && err == nil; i++ {
-		q, began := questions[i], time.Now()
+		q := questions[i]
 		err = q.receive(results, c.Conn.Conn().TypeMap())
 		q.alone, q.err = false, err
 		c.done(ctx, q.text, began, err)
@@ -201,7 +202,7 @@ func arguments(args []any) []any {
 }
 
 // retryable turns an error into driver.ErrBadConn where the connection is gone and running the statement again on another is
-// harmless, so that database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query.
+// harmless, so that Store.on or database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query.
 func (c *conn) retryable(err error, readOnly bool) error {
 	if err == nil {
 		return nil

@@ -56,7 +56,7 @@ var selectedOrder = []string{"agentType", "startedAt", "completedAt", "tokensUse
 type statement struct {
 	strings.Builder
 	args      []any
-	isBounded bool // it reads rows by their ids, or pages, each along the index of its order: it takes about as long as it has rows
+	isBounded bool // it reads rows by their ids, or pages of whole lists, each along the index of its order: it takes about as long as it has rows
 }
 
 // fixed is a statement whose text is known.
@@ -72,14 +72,16 @@ func (s *statement) arg(value any) string {
 	return "$" + strconv.Itoa(len(s.args))
 }
 
-// and adds a condition.
+// and adds a condition. Few rows may meet it, and all of a list be looked at to find them.
 func (s *statement) and(column, operator string, value any, cast string) {
+	s.isBounded = false
 	s.WriteString(" AND " + column + " " + operator + " " + s.arg(value) + cast)
 }
 
 // anyOf narrows column to values, unless values is nil. The planner looks at them: some may be rare.
 func anyOf[V ~string](s *statement, column string, values []V) {
 	if values != nil {
+		s.isBounded = false
 		s.WriteString(" AND " + column + " = ANY(" + s.arg(textsOf(values)) + "::text[])")
 	}
 }
@@ -106,7 +108,6 @@ func (s *statement) within(column string, span *models.TimeFilter) {
 
 func (s *statement) containing(column string, document models.JSON) {
 	if document != nil {
-		s.isBounded = false
 		s.and(column, "@>", string(document), "::jsonb")
 	}
 }

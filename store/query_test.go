@@ -62,3 +62,24 @@ func TestStatements(t *testing.T) {
 		})
 	}
 }
+
+func TestStatements_ThatMayLookForFewRowsInALongListAreNotBounded(t *testing.T) {
+	t.Parallel()
+	page := models.Page{Limit: 2, Order: models.Order{Column: "created_at"}}
+	for want, filters := range map[bool][]func(*statement){
+		true: {
+			threadFilter(nil), threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive, models.ThreadArchived}}), // the schema's default
+		},
+		false: {
+			threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadDeleted}}),
+			threadFilter(&models.ThreadFilter{Metadata: models.JSON(`{}`)}),
+			threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive}, UpdatedAt: &models.TimeFilter{From: new(time.Time)}}),
+			messageFilter(&models.MessageFilter{Model: []string{"none"}}),
+			auditLogFilter(&models.AuditLogFilter{ResponseStatus: []int{500}}),
+		},
+	} {
+		for i, filter := range filters {
+			require.Equal(t, want, threadsOfUser.pages([]int{1}, page, nil, filter).isBounded, "%v: %d", want, i)
+		}
+	}
+}

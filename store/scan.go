@@ -22,8 +22,7 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// target takes the rows of a query as they come off the wire. It is the query's first argument, which conn keeps for itself: database/sql
-// would make a value of its own of every column, for bun to convert and to store.
+// target takes the rows of a query as they come off the wire: database/sql would make a value of its own of every column, for bun to convert and to store.
 type target interface {
 	take(result pgx.Rows, types *pgtype.Map) error
 }

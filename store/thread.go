@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -30,7 +31,8 @@ func threadFilter(f *models.ThreadFilter) func(*statement) {
 		if f == nil {
 			return
 		}
-		if f.Status != nil { // usually the schema's default, which holds for nearly all: no reason to plan anew
+		if f.Status != nil { // usually the schema's default, which nearly all meet: no reason to plan anew
+			s.isBounded = s.isBounded && slices.Contains(f.Status, models.ThreadActive)
 			s.WriteString(" AND status = ANY(" + s.keys(textsOf(f.Status), "text") + ")")
 		}
 		s.within("created_at", f.CreatedAt)

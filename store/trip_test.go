@@ -1,11 +1,15 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,7 +38,7 @@ func beside(ctx context.Context, parts ...func(context.Context)) {
 
 func TestBeside(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
+	s, db := setup(t)
 	reads := func(t *testing.T, n int, isBounded bool) func(context.Context) {
 		return func(ctx context.Context) {
 			rows, err := readNumber(ctx, s, n, isBounded)
@@ -95,6 +99,29 @@ func TestBeside(t *testing.T) {
 				beside(as(t, models.Viewer{UserID: 1}), reads(t, 1, true), wrong, reads(t, 2, true))
 			}
 		}
+	})
+	t.Run("a slow one is in the log with those that went with it", func(t *testing.T) {
+		t.Parallel()
+		var log bytes.Buffer
+		slow, err := Open(Config{URL: db.AppURL, Slow: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, slow.Close()) }()
+		sleeps := func(ctx context.Context) {
+			q := fixed("SELECT 1 AS n FROM pg_sleep(0.06)")
+			q.isBounded = true
+			_, err := query[struct{ N int }](ctx, slow, q)
+			require.NoError(t, err)
+		}
+		beside(as(t, models.Viewer{UserID: 1}), sleeps, sleeps)
+		require.Equal(t, 2, strings.Count(log.String(), "pg_sleep"), log.String())
+	})
+	t.Run("one that ends its connection is not asked again and again", func(t *testing.T) {
+		t.Parallel()
+		var tally models.Tally
+		ctx := models.WithTally(as(t, models.Viewer{UserID: 1}), &tally)
+		_, err := query[struct{ N int }](ctx, s, fixed("SELECT 1 AS n FROM (SELECT pg_sleep(0.2) OFFSET 0) AS slept, LATERAL (SELECT pg_terminate_backend(pg_backend_pid()) WHERE slept IS NOT NULL) AS over"))
+		require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err), "%v", err)
+		require.EqualValues(t, 1, tally.Trips.Load())
 	})
 	t.Run("who leaves tells everybody", func(t *testing.T) {
 		t.Parallel()

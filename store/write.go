@@ -122,8 +122,9 @@ func (t *Tx) send(ctx context.Context, end string) error {
 	}
 	t.begun = true
 	models.TallyFrom(ctx).Trips.Add(1)
+	began := time.Now()
 	results := t.conn.Conn.Conn().SendBatch(ctx, &batch)
-	err := t.receive(ctx, results, head, steps, end)
+	err := t.receive(ctx, results, head, steps, end, began)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
@@ -139,15 +140,14 @@ func (t *Tx) send(ctx context.Context, end string) error {
 	return nil
 }
 
-// receive takes the answers of a trip, after those of the head.
-func (t *Tx) receive(ctx context.Context, results pgx.BatchResults, head int, steps []step, end string) error {
+// receive takes the answers of a trip, after those of the head. What is slow in it takes as long as the trip: PostgreSQL sends what it has when it has done everything.
+func (t *Tx) receive(ctx context.Context, results pgx.BatchResults, head int, steps []step, end string, began time.Time) error {
 	for range head {
 		if _, err := results.Exec(); err != nil {
 			return err
 		}
 	}
 	for _, step := range steps {
-		began := time.Now()
 		err := step.receive(results, t.conn.Conn.Conn().TypeMap())
 		t.conn.done(ctx, step.text, began, err)
 		if err != nil {
