@@ -35,7 +35,7 @@ type Object interface {
 
 // cohort is what one batch handed out, within one operation.
 type cohort struct {
-	ctx  context.Context // the operation's: a batch serves siblings whose own contexts may end sooner
+	ctx  context.Context // of whoever made it, the operation's or its part's: a batch serves siblings whose own contexts may end sooner
 	size int             // deliveries: an object that two parents share counts twice
 
 	mu      sync.Mutex

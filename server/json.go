@@ -79,10 +79,10 @@ func inWords(err error) error {
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		return errors.New("an object has the same key twice")
-	case errors.As(err, &syntactic):
-		return fmt.Errorf("malformed at byte %d", syntactic.ByteOffset)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("it ends too early")
+	case errors.As(err, &syntactic):
+		return fmt.Errorf("malformed at byte %d", syntactic.ByteOffset)
 	default:
 		return err
 	}
