@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/md5"
+	"crypto/sha256"
 	"fmt"
 	"testing"
 
@@ -29,24 +30,29 @@ func TestPlans_AreKept(t *testing.T) {
 	}
 	ctx := as(t, models.Viewer{UserID: 1})
 	page := models.Page{Limit: 5, Order: models.Order{Column: "created_at"}}
+	both := []models.ThreadStatus{models.ThreadActive, models.ThreadArchived}
+	read := func(_ any, err error) { require.NoError(t, err) }
 	const asked = 12
-	for range asked {
+	for round := range asked {
 		for n := range len(ids) {
 			keys := ids[:n+1]
-			_, err := s.Threads(ctx, keys, nil)
-			require.NoError(t, err)
-			_, err = s.Users(ctx, []int{1}, nil)
-			require.NoError(t, err)
-			_, err = s.ThreadsOfUsers(ctx, []int{1}, page, &models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive, models.ThreadArchived}[:1+n%2]}, nil)
-			require.NoError(t, err)
-			_, err = s.CountThreadsOfUsers(ctx, []int{1}, &models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive, models.ThreadArchived}[:1+n%2]})
-			require.NoError(t, err)
-			_, err = s.MessagesOfThreads(ctx, keys, page, nil, nil)
-			require.NoError(t, err)
-			_, err = s.RunsOfThreads(ctx, keys, page, nil, nil)
-			require.NoError(t, err)
-			_, err = s.CountMessagesOfThreads(ctx, keys, nil)
-			require.NoError(t, err)
+			read(s.Threads(ctx, keys, nil))
+			read(s.Users(ctx, []int{1}, nil))
+			read(s.ThreadsOfUsers(ctx, []int{1}, page, &models.ThreadFilter{Status: both[:1+n%2]}, nil))
+			read(s.CountThreadsOfUsers(ctx, []int{1}, &models.ThreadFilter{Status: both[:1+n%2]}))
+			read(s.MessagesOfThreads(ctx, keys, page, nil, nil))
+			read(s.RunsOfThreads(ctx, keys, page, nil, nil))
+			read(s.RunsOfUsers(ctx, []int{1}, page, nil, nil))
+			read(s.Runs(ctx, keys, nil))
+			read(s.CountRunsOfThreads(ctx, keys, nil))
+			read(s.CountRunsOfUsers(ctx, []int{1}, nil))
+			read(s.AuditLogsOfUsers(ctx, []int{1}, page, nil, nil))
+			read(s.ListUsers(ctx, page, nil, nil))
+			read(s.ListSupplyItems(ctx, page, nil, nil))
+			read(s.APIKeysOfUsers(ctx, []int{1}, page, nil, nil))
+			read(s.ReferencesOfUsers(ctx, []int{1}, page, nil, nil))
+			read(s.SupplyItemsOfUsers(ctx, []int{1}, page, nil, nil))
+			read(s.CountMessagesOfThreads(ctx, keys, nil))
 			require.NoError(t, s.Write(ctx, "test", func(tx *Tx) error {
 				var threads []*models.Thread
 				tx.SetThreadStatus(keys, models.ThreadActive)
@@ -54,6 +60,19 @@ func TestPlans_AreKept(t *testing.T) {
 					return err
 				}
 				tx.TouchThread(keys[0])
+				var messages []*models.Message
+				tx.Messages([]uuid.UUID{tx.InsertMessage(&models.Message{ThreadID: keys[0], Role: models.RoleUser, Content: "hello"})}, &messages)
+				var runs []*models.Run
+				run := tx.InsertRun(&models.Run{ThreadID: &keys[0], UserID: 1, InputData: models.JSON("{}")})
+				if _, err := tx.AdvanceRuns(t.Context(), []uuid.UUID{run}, RunStep{Status: models.RunProcessing}); err != nil {
+					return err
+				}
+				tx.Runs([]uuid.UUID{run}, &runs)
+				key := sha256.Sum256(fmt.Append(nil, round, n))
+				if _, _, err := tx.Claim(t.Context(), "test", key, key); err != nil {
+					return err
+				}
+				tx.Answer("test", key, []byte("{}"))
 				tx.Threads([]uuid.UUID{tx.InsertThread(1, nil, nil)}, &threads)
 				return tx.Send(t.Context())
 			}))

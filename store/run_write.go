@@ -54,6 +54,6 @@ func (t *Tx) AdvanceRuns(ctx context.Context, ids []uuid.UUID, step RunStep) ([]
 	sorted := slices.Clone(ids)
 	slices.SortFunc(sorted, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	return rowsOf[*StepTaken](ctx, t, `SELECT asked.id, step.previous, step.version, step.moved
-		FROM unnest($1::uuid[]) AS asked(id) CROSS JOIN LATERAL advance_run(asked.id, $2::text, $3::bigint, $4::text::jsonb, $5::text) AS step`,
+		FROM unnest((SELECT $1::uuid[])::uuid[]) AS asked(id) CROSS JOIN LATERAL advance_run(asked.id, $2::text, $3::bigint, $4::text::jsonb, $5::text) AS step`,
 		slices.Compact(sorted), string(step.Status), step.Version, step.OutputData, step.ErrorMessage)
 }
