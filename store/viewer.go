@@ -47,11 +47,11 @@ func (v *viewers) get(userID int, now time.Time) (viewer models.Viewer, ok, agai
 	return viewer, ok, again
 }
 
-// holds notes a version that was asked for at a time. False says that it is not the latest known: an answer can be overtaken. After a while in which
-// nobody asked, an equal version says nothing: the database can have been restored, or have counted anew.
+// holds notes a version that was asked for at a time. False says that it is not the latest known: an answer can be overtaken. No version comes twice, so it does
+// not matter for how long nobody asked.
 func (v *viewers) holds(version int64, asked time.Time) bool {
 	if asked.After(v.asked) {
-		if version != v.version || asked.Sub(v.asked) >= viewerAge {
+		if version != v.version {
 			clear(v.known)
 		}
 		v.version, v.asked = version, asked
@@ -146,7 +146,8 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	entry := s.keys.entry(hash)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	if time.Now().Before(entry.until) {
+	asked := time.Now()
+	if asked.Before(entry.until) {
 		return entry.viewer, entry.expires, nil
 	}
 	rows, err := query[grant](asking, s, fixed("SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", token.ID, hash))
@@ -157,7 +158,7 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 		s.keys.forget(hash)
 		return models.Viewer{}, time.Time{}, models.Errorf(models.Unauthenticated, "the API key is invalid, has been revoked or has expired")
 	}
-	entry.viewer, entry.expires, entry.until = rows[0].viewer(), time.Time{}, time.Now().Add(viewerAge)
+	entry.viewer, entry.expires, entry.until = rows[0].viewer(), time.Time{}, asked.Add(viewerAge)
 	if expires := rows[0].ExpiresAt; expires != nil {
 		entry.expires = *expires
 		if entry.expires.Before(entry.until) {
