@@ -51,7 +51,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	result, err := c.exec(ctx, query, values(args))
 	c.done(ctx, query, began, err)
 	if err != nil {
-		return nil, c.retryable(err, false)
+		return nil, c.retryable(err, false, began)
 	}
 	return driver.RowsAffected(result.RowsAffected()), nil
 }
@@ -75,7 +75,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	rows, err := c.query(ctx, query, values(args))
 	if err != nil {
 		c.done(ctx, query, began, err)
-		return nil, c.retryable(err, isRead(query))
+		return nil, c.retryable(err, isRead(query), began)
 	}
 	rows.finish = func(err error) { c.done(ctx, query, began, err) }
 	return rows, nil
@@ -103,7 +103,7 @@ func (c *conn) collect(ctx context.Context, query string, args []any, into targe
 		}
 	}
 	c.done(ctx, query, began, err)
-	return c.retryable(err, isRead(query))
+	return c.retryable(err, isRead(query), began)
 }
 
 // begin sends a query for the viewer of ctx. The batch is nil where the query is alone on its way.
@@ -154,7 +154,7 @@ func (c *conn) askAll(ctx context.Context, questions []*question) error {
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
-	if err = c.retryable(err, true); isGone(err) {
+	if err = c.retryable(err, true, began); isGone(err) {
 		return err
 	}
 	return nil
@@ -202,16 +202,21 @@ func arguments(args []any) []any {
 }
 
 // retryable turns an error into driver.ErrBadConn where the connection is gone and running the statement again on another is
-// harmless, so that Store.on or database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query.
-func (c *conn) retryable(err error, readOnly bool) error {
+// harmless, so that Store.on or database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query. A read that had been
+// going on for a while is not begun again: it may be what ended the connection, as an operator does or the kernel for want of memory.
+func (c *conn) retryable(err error, isRead bool, began time.Time) error {
 	if err == nil {
 		return nil
 	}
-	if pgconn.SafeToRetry(err) || readOnly && c.Conn.Conn().IsClosed() && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	isSafe := isRead && c.Conn.Conn().IsClosed() && time.Since(began) < foundGone && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	if pgconn.SafeToRetry(err) || isSafe {
 		return driver.ErrBadConn
 	}
 	return err
 }
+
+// foundGone is within which time a connection that was gone already says so.
+const foundGone = 500 * time.Millisecond
 
 // isGone is whether a statement may be run again on another connection.
 func isGone(err error) bool { return errors.Is(err, driver.ErrBadConn) }

@@ -76,6 +76,7 @@ func TestStatements_ThatMayLookForFewRowsInALongListAreNotBounded(t *testing.T) 
 			threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive}, UpdatedAt: &models.TimeFilter{From: new(time.Time)}}),
 			messageFilter(&models.MessageFilter{Model: []string{"none"}}),
 			auditLogFilter(&models.AuditLogFilter{ResponseStatus: []int{500}}),
+			supplyItemFilter(&models.SupplyItemFilter{Pricing: []models.JSONCondition{{Path: []string{"input"}, Operator: models.JSONGreater, Value: models.JSON(`5`)}}}),
 		},
 	} {
 		for i, filter := range filters {

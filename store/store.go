@@ -119,24 +119,19 @@ func (s *Store) read(ctx context.Context, q *statement, into target) error {
 	return s.on(ctx, func(c *conn) error { return c.collect(ctx, text, args, into) })
 }
 
-// on has a connection of the pool do something, and another where it is found to be gone. There are no more of those than the pool holds. What had been
-// going on for a while is not begun again: it may be what ended the connection, as an operator does or the kernel for want of memory.
+// on has a connection of the pool do something, and another where it is found to be gone. There are no more of those than the pool holds.
 func (s *Store) on(ctx context.Context, do func(*conn) error) error {
 	for tries := s.most; ; tries-- {
 		session, err := s.db.DB.Conn(ctx)
 		if err != nil {
 			return err
 		}
-		began := time.Now()
 		err = session.Raw(func(c any) error { return do(c.(*conn)) })
 		if closing := session.Close(); err == nil {
 			err = closing
 		}
-		if !isGone(err) || tries == 0 || time.Since(began) > foundGone {
+		if !isGone(err) || tries == 0 {
 			return err
 		}
 	}
 }
-
-// foundGone is within which time a connection that was gone already says so.
-const foundGone = 100 * time.Millisecond

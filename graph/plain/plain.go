@@ -76,7 +76,7 @@ func (a *answer) end() *text {
 		a.pieces.first = &piece{text: bytes.Clone(a.text)}
 		a.last.release()
 	}
-	return &a.pieces
+	return &text{a.pieces.first} // which does not hold the answer
 }
 
 type values[V any] struct {

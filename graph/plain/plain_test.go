@@ -32,7 +32,9 @@ func TestText_ShortOnesHoldNoMoreThanTheyAreLong(t *testing.T) {
 		text.MarshalGQL(&written)
 		require.Equal(t, want, written.String())
 	}
-	require.GreaterOrEqual(t, cap(pool.Get().(*piece).text), pieceLength+pieceRoom, "what was cut is not used again")
+	for range 20 {
+		require.GreaterOrEqual(t, cap(pool.Get().(*piece).text), pieceLength+pieceRoom, "what was cut is not used again")
+	}
 }
 
 // Directives around a repeated field give it other selections for each combination of variables.
