@@ -41,9 +41,9 @@ func (b *bench) report() error {
 }
 
 func (b *bench) write(w io.Writer) {
-	fmt.Fprintf(w, "\n%s, in %s: %s. Medians of %d rounds of %s in turns; ± is the round farthest from the median. Latency: %d slices of %s in turns, pooled. "+
+	fmt.Fprintf(w, "\n%s, in %s: %s. Medians of %d rounds of %s in turns (%d of totals, fan-in and mutation); ± is the round farthest from the median. Latency: %d slices of %s in turns (twice that for the reference query, %d for those), pooled. "+
 		"The host took %.1f %% of the processors' time for other machines.\n", b.results.began.UTC().Format("2 January 2006"),
-		b.results.took.Round(time.Second), b.machine(), b.rounds, b.round, b.slices, b.slice, 100*b.results.stolen.Seconds()/b.results.took.Seconds()/float64(runtime.NumCPU()))
+		b.results.took.Round(time.Second), b.machine(), b.rounds, b.round, totals.times(b.rounds), b.slices, b.slice, totals.times(b.slices), 100*b.results.stolen.Seconds()/b.results.took.Seconds()/float64(runtime.NumCPU()))
 	b.writeTargets(w)
 	for _, work := range b.workloads {
 		fmt.Fprintf(w, "\n### %s: %s\n\n", work.name, work.what)
