@@ -229,10 +229,15 @@ func TestViewer_IsAskedForOnceByAllWhoWait(t *testing.T) {
 	}
 	asking.Wait()
 	require.Less(t, tally.Statements.Load(), int64(30)) // one for each second that it takes, and whoever comes between an answer and its being noted
+
+	s.db.SetMaxOpenConns(1)
+	busy, err := s.db.DB.Conn(t.Context())
+	require.NoError(t, err)
 	left, leave := context.WithCancel(t.Context())
 	leave()
-	_, err := s.Viewer(left, 3)
-	require.ErrorIs(t, err, context.Canceled)
+	_, err = s.Viewer(left, 3)
+	require.ErrorIs(t, err, context.Canceled, "who leaves does not wait")
+	require.NoError(t, busy.Close())
 }
 
 // TestViewers_AreNoOlderThanPromised tries answers in all orders: whoever is known to be a viewer was one at some moment of the last second.
