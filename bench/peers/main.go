@@ -52,7 +52,7 @@ func main() {
 func run(ctx context.Context, arguments []string) error {
 	p := plan{rounds: 4, round: 2200 * time.Millisecond, warm: 2 * time.Second, lead: 700 * time.Millisecond, passes: 20, pass: 600 * time.Millisecond, slices: 4, slice: 1250 * time.Millisecond, workloads: workloads}
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
-	flags.BoolVar(&p.quick, "quick", false, "three minutes: shorter rounds, fewer workloads, no growth")
+	flags.BoolVar(&p.quick, "quick", false, "three minutes: shorter rounds, fewer peers and workloads, no growth")
 	flags.StringVar(&p.out, "out", "", "the Markdown file whose measured part is replaced; without it the tables are only printed")
 	flags.StringVar(&p.node, "node", "bench/peers/node", "where the Node peers and their packages are")
 	flags.StringVar(&p.program, "netra", "bin/netra", "the binary to measure")
@@ -74,7 +74,8 @@ func run(ctx context.Context, arguments []string) error {
 		return serveBare(ctx)
 	}
 	if p.quick {
-		p.round, p.warm, p.lead, p.passes, p.slices, p.slice = 1500*time.Millisecond, time.Second, 500*time.Millisecond, 8, 2, time.Second
+		p.rounds, p.round, p.warm, p.lead, p.passes, p.slices, p.slice = 3, 1500*time.Millisecond, time.Second, 500*time.Millisecond, 8, 2, time.Second
+		p.only = []string{"netra", "bypass", "bare", "json", "postgraphile", "mercurius"}
 		p.workloads = []workload{reference, point}
 	}
 	switch {
