@@ -214,6 +214,24 @@ func TestViewers_AreForgottenByEachOfTransactionsThatOverlap(t *testing.T) {
 	}
 }
 
+func TestUserStanding_IsSetOnceByATransactionThatChangesManyUsers(t *testing.T) {
+	t.Parallel()
+	_, db := setup(t)
+	tx, err := db.Owner(t).BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback()) }()
+	version := func(change string) (n int64) {
+		_, err := tx.ExecContext(t.Context(), change)
+		require.NoError(t, err)
+		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT version FROM user_standing").Scan(&n))
+		return n
+	}
+	before := version("SET CONSTRAINTS ALL IMMEDIATE") // each change is noted at once, and not at the commit
+	first := version("UPDATE users SET is_active = false WHERE id = 1")
+	require.Greater(t, first, before)
+	require.Equal(t, first, version("UPDATE users SET is_active = false WHERE id = 2; DELETE FROM users WHERE id = 3"))
+}
+
 func TestViewer_IsAskedForOnceByAllWhoWait(t *testing.T) {
 	t.Parallel()
 	s, _ := setup(t)

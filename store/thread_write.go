@@ -15,7 +15,8 @@ func (t *Tx) Threads(ids []uuid.UUID, into *[]*models.Thread) {
 
 // LockThreads is Threads, without wide columns, for a change: nobody else changes them until the transaction ends.
 func (t *Tx) LockThreads(ctx context.Context, ids []uuid.UUID) ([]*models.Thread, error) {
-	return rowsOf[*models.Thread](ctx, t, "SELECT "+threads.columns(nil)+" FROM threads WHERE id = ANY((SELECT $1::uuid[])::uuid[]) ORDER BY id FOR NO KEY UPDATE", ids)
+	q := threads.byID(ids, "uuid", nil)
+	return rowsOf[*models.Thread](ctx, t, q.String()+" ORDER BY id FOR NO KEY UPDATE", q.args...)
 }
 
 // LockThread is LockThreads for one. It fails with NotFound.

@@ -140,9 +140,7 @@ func (s *Store) renewViewers(asked time.Time) {
 // ViewerByKey is the viewer that an API key makes its bearer now, and until when the key is good; zero is for ever. Keys that are unknown, revoked or expired, and
 // those of users who are inactive, fail with Unauthenticated.
 func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (models.Viewer, time.Time, error) {
-	asking, cancel := context.WithTimeout(ctx, viewerTimeout) // waiting for whoever asks already included
-	defer cancel()
-	hash := token.Hash()
+	arrived, hash := time.Now(), token.Hash()
 	entry := s.keys.entry(hash)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
@@ -150,6 +148,8 @@ func (s *Store) ViewerByKey(ctx context.Context, token models.APIKeyToken) (mode
 	if asked.Before(entry.until) {
 		return entry.viewer, entry.expires, nil
 	}
+	asking, cancel := context.WithDeadline(ctx, arrived.Add(viewerTimeout)) // waiting for whoever asked before included
+	defer cancel()
 	rows, err := query[grant](asking, s, fixed("SELECT $1::uuid AS api_key, user_id, superuser, permissions, expires_at FROM authenticate_api_key($1, $2)", token.ID, hash))
 	if err != nil {
 		return models.Viewer{}, time.Time{}, err
