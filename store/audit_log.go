@@ -77,7 +77,7 @@ func auditLogFilter(f *models.AuditLogFilter) func(*statement) {
 		anyOf(s, "resource_id", f.ResourceID)
 		anyOf(s, "request_id", f.RequestID)
 		if f.ResponseStatus != nil {
-			s.isBounded = false
+			s.rows = 0
 			s.WriteString(" AND response_status = ANY(" + s.arg(f.ResponseStatus) + "::int[])")
 		}
 		s.within("created_at", f.CreatedAt)

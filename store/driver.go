@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,37 +126,57 @@ func (c *conn) begin(ctx context.Context, query string, args []any) (pgx.Rows, p
 	return result, batch, nil
 }
 
-// askAll asks several questions in one trip. What comes after one that fails is not asked. It fails where all may be asked again, on another
-// connection.
-func (c *conn) askAll(ctx context.Context, questions []*question) error {
+// askAll asks the open questions of several parties in one trip, each party's for its viewer. What comes after one that fails is not asked. It fails where
+// those that are open still may be asked again, on another connection.
+func (c *conn) askAll(ctx context.Context, parties []*party) error {
 	var batch pgx.Batch
-	head := 0
-	if viewer, err := models.ViewerFrom(ctx); err == nil {
-		batch.Queue(setViewer, viewerSettings(viewer)...)
-		head++
+	var asked []*question // nil is for a viewer, who comes first: where a statement cannot be prepared pgx has nothing asked, and tells the first of all
+	var current models.Viewer
+	for _, p := range parties {
+		viewer, _ := models.ViewerFrom(p.ctx) // without one nothing is seen, whoever went before
+		for _, q := range p.questions {
+			if q.fate.Load() != open { // a connection that is gone now has answered it
+				continue
+			}
+			if asked == nil || viewer != current {
+				batch.Queue(setViewer, viewerSettings(viewer)...)
+				asked, current = append(asked, nil), viewer
+			}
+			batch.Queue(q.text, q.args...)
+			asked = append(asked, q)
+		}
+		models.TallyFrom(p.ctx).Trips.Add(1)
 	}
-	for _, q := range questions {
-		q.alone, q.err = true, nil
-		batch.Queue(q.text, q.args...)
-	}
-	models.TallyFrom(ctx).Trips.Add(1)
 	began := time.Now() // of all: PostgreSQL sends what it has when it has done everything
 	results := c.Conn.Conn().SendBatch(ctx, &batch)
+	var failed *question
+	var slow []string // of which only the first of several is logged
 	var err error
-	if head > 0 {
-		_, err = results.Exec()
-	}
-	for i := 0; i < len(questions) && err == nil; i++ {
-		q := questions[i]
+	for i := 0; i < len(asked) && err == nil; i++ {
+		q := asked[i]
+		if q == nil {
+			_, err = results.Exec()
+			continue
+		}
 		err = q.receive(results, c.Conn.Conn().TypeMap())
-		q.alone, q.err = false, err
-		c.done(ctx, q.text, began, err)
+		if c.count(q.ctx, began) && !slices.Contains(slow, q.text) {
+			slow = append(slow, q.text)
+			c.warn(q.ctx, q.text, began, err)
+		}
+		if err == nil {
+			q.tell(answered)
+		} else {
+			failed = q
+		}
 	}
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
 	if err = c.retryable(err, true, began); isGone(err) {
 		return err
+	}
+	if failed != nil {
+		failed.fail(err)
 	}
 	return nil
 }
@@ -223,10 +244,19 @@ func isGone(err error) bool { return errors.Is(err, driver.ErrBadConn) }
 
 // done counts the statement and writes slow ones to the log: their text, which has no values in it.
 func (c *conn) done(ctx context.Context, query string, began time.Time, err error) {
-	models.TallyFrom(ctx).Statements.Add(1)
-	if took := time.Since(began); took >= c.connector.slow {
-		c.connector.log.WarnContext(ctx, "slow statement", "sql", query, "took", took, "error", err)
+	if c.count(ctx, began) {
+		c.warn(ctx, query, began, err)
 	}
+}
+
+// count is true for a slow statement.
+func (c *conn) count(ctx context.Context, began time.Time) bool {
+	models.TallyFrom(ctx).Statements.Add(1)
+	return time.Since(began) >= c.connector.slow
+}
+
+func (c *conn) warn(ctx context.Context, query string, began time.Time, err error) {
+	c.connector.log.WarnContext(ctx, "slow statement", "sql", query, "took", time.Since(began), "error", err)
 }
 
 // rows gives pgx's rows to database/sql.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,8 +56,8 @@ var selectedOrder = []string{"agentType", "startedAt", "completedAt", "tokensUse
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {
 	strings.Builder
-	args      []any
-	isBounded bool // it reads rows by their ids, or pages of whole lists, each along the index of its order: it takes about as long as it has rows
+	args []any
+	rows int // at most, where it reads rows by their ids, or pages of whole lists, each along the index of its order, and so takes about as long as it has rows; else zero
 }
 
 // fixed is a statement whose text is known.
@@ -74,14 +75,14 @@ func (s *statement) arg(value any) string {
 
 // and adds a condition. Few rows may meet it, and all of a list be looked at to find them.
 func (s *statement) and(column, operator string, value any, cast string) {
-	s.isBounded = false
+	s.rows = 0
 	s.WriteString(" AND " + column + " " + operator + " " + s.arg(value) + cast)
 }
 
 // anyOf narrows column to values, unless values is nil. The planner looks at them: some may be rare.
 func anyOf[V ~string](s *statement, column string, values []V) {
 	if values != nil {
-		s.isBounded = false
+		s.rows = 0
 		s.WriteString(" AND " + column + " = ANY(" + s.arg(textsOf(values)) + "::text[])")
 	}
 }
@@ -136,6 +137,8 @@ func (s *statement) keys(list any, key string) string {
 	return "(SELECT " + s.arg(list) + "::" + key + "[])::" + key + "[]"
 }
 
+func lengthOf(list any) int { return reflect.ValueOf(list).Len() }
+
 func (s *statement) bound(order models.Order, operator string, cursor *models.Cursor) {
 	if cursor != nil {
 		s.WriteString(" AND (" + order.Column + ", id) " + operator +
@@ -160,7 +163,7 @@ var (
 // pages is one page for each of parents. Rows of one parent come in the page's order: a nested loop is the only plan for a lateral
 // subquery with a LIMIT, and it keeps the subquery's order.
 func (c child) pages(parents any, page models.Page, selected Fields, filter func(*statement)) *statement {
-	s := &statement{isBounded: true}
+	s := &statement{rows: lengthOf(parents) * page.Rows()}
 	s.WriteString("SELECT " + c.name + ".* FROM (SELECT unnest(" + s.keys(parents, c.key) + ") AS key) AS parent CROSS JOIN LATERAL (SELECT " + c.columns(selected) +
 		" FROM " + c.name + " WHERE " + c.parent + " = parent.key")
 	filter(s)
@@ -180,7 +183,7 @@ func (c child) counts(parents any, filter func(*statement)) *statement {
 
 // byID is the rows with these ids.
 func (t table) byID(ids any, key string, selected Fields) *statement {
-	s := &statement{isBounded: true}
+	s := &statement{rows: lengthOf(ids)}
 	s.WriteString("SELECT " + t.columns(selected) + " FROM " + t.name + " WHERE id = ANY(" + s.keys(ids, key) + ")")
 	return s
 }

@@ -33,6 +33,14 @@ type found[T any] struct {
 	rows []T
 }
 
+// taken is the rows, unless something went wrong.
+func (f *found[T]) taken(err error) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f.rows, nil
+}
+
 // Structs are made in blocks, the first for one row: an operation needs all of its rows or none.
 const (
 	firstBlock = 1

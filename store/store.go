@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Store struct {
 	most    int // connections
 	viewers viewers
 	keys    keyCache
+	lines   lines
 
 	viewing singleflight.Group // questions about viewers
 	renewal sync.WaitGroup     // of the viewers
@@ -71,7 +73,7 @@ func Open(cfg Config) (*Store, error) {
 	db.SetMaxIdleConns(or(cfg.IdleConnections, most))
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour)
-	return &Store{db: bun.NewDB(db, pgdialect.New()), most: most}, nil
+	return &Store{db: bun.NewDB(db, pgdialect.New()), most: most, lines: linesOf(most)}, nil
 }
 
 // readBuffer takes what PostgreSQL has sent while we were not looking, in one system call: it sends pieces of 8 KB, and pgx reads such.
@@ -98,25 +100,23 @@ func (s *Store) Ping(ctx context.Context) error { return translate(ctx, s.db.Pin
 // Stats are the connection pool's.
 func (s *Store) Stats() sql.DBStats { return s.db.Stats() }
 
+// Waiting is how many operations have reads that wait to share a trip to PostgreSQL.
+func (s *Store) Waiting() int { return s.lines.count() }
+
 // query runs parameterised SQL and scans its rows. The statement is prepared once for each connection.
 func query[T any](ctx context.Context, s *Store, q *statement) ([]T, error) {
-	into := &found[T]{db: s.db}
-	if err := s.read(ctx, q, into); err != nil {
-		return nil, translate(ctx, err)
-	}
-	return into.rows, nil
-}
-
-func (s *Store) read(ctx context.Context, q *statement, into target) error {
-	if !q.isBounded || ctx.Err() != nil {
-		alone(ctx)
-	} else if t := leaveTrip(ctx); t != nil {
-		if ask := (&question{step: step{text: q.String(), args: arguments(slices.Clone(q.args)), into: into}}); s.ride(t, ask) {
-			return ask.err
+	text, args := q.String(), arguments(slices.Clone(q.args))
+	if q.rows > 0 && ctx.Err() == nil {
+		into := &found[T]{db: s.db}
+		ask := &question{store: s, ctx: ctx, step: step{text: text, args: args, into: into}, rows: q.rows, told: make(chan struct{})}
+		if ridden, err := ask.ride(); ridden {
+			return into.taken(translate(ctx, err))
 		}
 	}
-	text, args := q.String(), arguments(slices.Clone(q.args))
-	return s.on(ctx, func(c *conn) error { return c.collect(ctx, text, args, into) })
+	alone(ctx)
+	into := &found[T]{db: s.db}
+	err := s.on(ctx, func(c *conn) error { return c.collect(ctx, text, args, into) })
+	return into.taken(translate(ctx, err))
 }
 
 // on has a connection of the pool do something, and another where it is found to be gone. There are no more of those than the pool holds.

@@ -91,7 +91,7 @@ func supplyItemFilter(f *models.SupplyItemFilter) func(*statement) {
 // as numbers.
 func (s *statement) conditions(column string, conditions []models.JSONCondition) {
 	for _, c := range conditions {
-		s.isBounded = false
+		s.rows = 0
 		if holders := c.Holders(); holders != nil {
 			documents := make([]string, len(holders))
 			for i, holder := range holders {

@@ -32,7 +32,9 @@ func threadFilter(f *models.ThreadFilter) func(*statement) {
 			return
 		}
 		if f.Status != nil { // usually the schema's default, which nearly all meet: no reason to plan anew
-			s.isBounded = s.isBounded && slices.Contains(f.Status, models.ThreadActive)
+			if !slices.Contains(f.Status, models.ThreadActive) {
+				s.rows = 0
+			}
 			s.WriteString(" AND status = ANY(" + s.keys(textsOf(f.Status), "text") + ")")
 		}
 		s.within("created_at", f.CreatedAt)

@@ -2,132 +2,284 @@ package store
 
 import (
 	"context"
+	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Beside tells n parts of an operation of each other, which begin at the same time: each has its context, and over is called when it has ended. The first
 // reads of the parts go to PostgreSQL in one trip, which saves a connection's way and back for each. A read that may take long goes alone beside them.
 func Beside(ctx context.Context, n int) (parts []context.Context, over func(part int)) {
-	t := leaveTrip(ctx)
-	if t == nil {
-		t = &trip{ctx: ctx, coming: n}
+	p := leaveParty(ctx)
+	if p == nil {
+		p = &party{ctx: ctx, coming: n}
 	} else { // parts of a part have its place
-		t.expect(n - 1)
+		p.expect(n - 1)
 	}
 	parts, places := make([]context.Context, n), make([]place, n)
 	for i := range parts {
-		places[i].trip = t
+		places[i].party = p
 		parts[i] = context.WithValue(ctx, placeKey{}, &places[i])
 	}
 	return parts, func(part int) {
-		if t := places[part].leave(); t != nil {
-			t.join(nil)
+		if p := places[part].leave(); p != nil {
+			p.goWithout()
 		}
 	}
 }
 
 type placeKey struct{}
 
-// place is a part's in a trip, until it has read something or is over.
+// place is a part's in a party, until it has read something or is over.
 type place struct {
-	mu   sync.Mutex
-	trip *trip
+	mu    sync.Mutex
+	party *party
 }
 
-func (p *place) leave() *trip {
+func (p *place) leave() *party {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.trip
-	p.trip = nil
-	return t
+	party := p.party
+	p.party = nil
+	return party
 }
 
-// leaveTrip is the trip that waits for ctx's part to join it; nil where none does, or not any more.
-func leaveTrip(ctx context.Context) *trip {
+// leaveParty is the party that waits for ctx's part to join it; nil where none does, or not any more.
+func leaveParty(ctx context.Context) *party {
 	if p, ok := ctx.Value(placeKey{}).(*place); ok {
 		return p.leave()
 	}
 	return nil
 }
 
-// alone lets a trip begin without ctx's part.
+// alone lets a party depart without ctx's part.
 func alone(ctx context.Context) {
-	if t := leaveTrip(ctx); t != nil {
-		t.join(nil)
+	if p := leaveParty(ctx); p != nil {
+		p.goWithout()
 	}
 }
 
-// trip begins when nobody is coming any more.
-type trip struct {
+// party is the reads of one operation that begin at the same time. It departs when nobody is coming any more.
+type party struct {
 	ctx context.Context // of all parts
 
-	mu      sync.Mutex
-	coming  int
-	waiting []*question
+	mu        sync.Mutex
+	coming    int
+	questions []*question
 }
 
-// question is a read that waits for a trip.
+func (p *party) expect(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.coming += n
+}
+
+// join is true for the last who comes.
+func (p *party) join(q *question) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.coming--
+	p.questions = append(p.questions, q)
+	return p.coming == 0
+}
+
+// goWithout is for a part that asks nothing.
+func (p *party) goWithout() {
+	p.mu.Lock()
+	p.coming--
+	departs := p.coming == 0 && len(p.questions) > 0
+	p.mu.Unlock()
+	if departs {
+		go p.questions[0].store.depart(p) // whoever has asked nothing does not wait
+	}
+}
+
+// question is a read of a party.
 type question struct {
+	store *Store
+	ctx   context.Context // of who asks
 	step
-	err   error
-	alone bool // the trip has ended before it
-	// turn is closed when the question has been on the trip. Whoever receives questions from it makes the trip with them, of which this is one.
-	turn chan []*question
+	rows int // at most
+
+	fate atomic.Int32
+	told chan struct{} // closed when there is a fate
+	err  error         // of one that is answered
 }
 
-func (t *trip) expect(n int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.coming += n
+// What becomes of a question.
+const (
+	open     = iota
+	answered // its target has the rows, or err says why not
+	left     // the trip ended before it, or takes too long: it has to be asked again, with another target
+)
+
+func (q *question) tell(fate int32) {
+	if q.fate.CompareAndSwap(open, fate) {
+		close(q.told)
+	}
 }
 
-// join has a question wait until all are there who are coming; nil is for who asks nothing. It returns those who make the trip with it, and nil when
-// somebody else has made it.
-func (t *trip) join(q *question) []*question {
-	t.mu.Lock()
-	t.coming--
-	isLast := t.coming == 0
-	if q != nil {
-		t.waiting = append(t.waiting, q)
+// ride asks q with its party, and with other operations' where connections are busy. False says that it has to be asked alone.
+func (q *question) ride() (bool, error) {
+	p := leaveParty(q.ctx)
+	if p == nil {
+		p = &party{ctx: q.ctx, coming: 1}
 	}
-	all := t.waiting
-	t.mu.Unlock()
-	switch {
-	case isLast && q != nil:
-		return all
-	case isLast && len(all) > 0:
-		all[0].turn <- all
+	if p.join(q) {
+		q.store.depart(p)
 	}
-	if q == nil {
-		return nil
+	select {
+	case <-q.told:
+	case <-q.ctx.Done():
+		return true, context.Cause(q.ctx)
 	}
-	return <-q.turn
+	if q.fate.Load() == left {
+		return false, nil
+	}
+	return true, q.err
 }
 
-// ride asks q on the trip. False says that it has not been asked: there is no company, or something before it went wrong.
-func (s *Store) ride(t *trip, q *question) bool {
-	q.turn = make(chan []*question, 1)
-	all := t.join(q)
-	if all == nil {
-		return !q.alone
-	}
-	if len(all) == 1 {
+// lines are how many trips are made at the same time. A party that finds no line free waits for one, and shares its next trip with all who wait: what a trip
+// costs on both sides beyond its statements it costs once, and the busier the server is the more share it. Each party has its own viewer on the way.
+type lines struct {
+	mu      sync.Mutex
+	free    int
+	waiting []*party
+}
+
+// linesOf has one trip more than there are processors: while one comes back another is under way.
+func linesOf(connections int) lines {
+	return lines{free: max(1, min(runtime.GOMAXPROCS(0)+1, connections))}
+}
+
+const (
+	// patience is how long a trip keeps others waiting. After that its line is free for the next trip, and who shares it without an answer yet asks alone:
+	// PostgreSQL has to read from the disk, or a table is locked.
+	patience = 100 * time.Millisecond
+	// fullTrip bounds what several parties share, in rows. A statement costs as much as some rows do.
+	fullTrip, rowsForStatement = 2000, 16
+)
+
+// take is true for who finds a line free. Others wait.
+func (l *lines) take(p *party) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == 0 {
+		l.waiting = append(l.waiting, p)
 		return false
 	}
-	for _, other := range all {
-		other.alone = true
+	l.free--
+	return true
+}
+
+// next is who shares the next trip of a line. Where nobody waits the line is free.
+func (l *lines) next() (parties []*party) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	size, n := 0, 0
+	for _, p := range l.waiting {
+		if p.ctx.Err() == nil {
+			if size += p.size(); len(parties) > 0 && size > fullTrip {
+				break
+			}
+			parties = append(parties, p)
+		}
+		n++
 	}
-	defer func() {
-		for _, other := range all {
-			if other != q {
-				close(other.turn)
+	clear(l.waiting[:n])
+	if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
+		l.waiting = nil
+	}
+	if parties == nil {
+		l.free++
+	}
+	return parties
+}
+
+// count is how many wait.
+func (l *lines) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)
+}
+
+func (p *party) size() (size int) {
+	for _, q := range p.questions {
+		size += rowsForStatement + q.rows
+	}
+	return size
+}
+
+// depart has a party's questions asked, now or when a line is free.
+func (s *Store) depart(p *party) {
+	if s.lines.take(p) && s.trip(p.ctx, []*party{p}) {
+		if parties := s.lines.next(); parties != nil {
+			go s.drive(parties)
+		}
+	}
+}
+
+// drive makes trips on a line as long as somebody waits.
+func (s *Store) drive(parties []*party) {
+	for parties != nil && s.share(parties) {
+		parties = s.lines.next()
+	}
+}
+
+// share makes a trip that goes on until nobody is left whom it serves.
+func (s *Store) share(parties []*party) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var gone atomic.Int32
+	for _, p := range parties {
+		stop := context.AfterFunc(p.ctx, func() {
+			if gone.Add(1) == int32(len(parties)) {
+				cancel()
+			}
+		})
+		defer stop()
+	}
+	return s.trip(ctx, parties)
+}
+
+// trip makes one trip of a line. False says that it took too long, and the line is others'.
+func (s *Store) trip(ctx context.Context, parties []*party) bool {
+	late := time.AfterFunc(patience, func() {
+		if len(parties) > 1 {
+			leave(parties)
+		}
+		s.drive(s.lines.next())
+	})
+	s.travel(ctx, parties)
+	return late.Stop()
+}
+
+func leave(parties []*party) {
+	for _, p := range parties {
+		for _, q := range p.questions {
+			q.tell(left)
+		}
+	}
+}
+
+// travel asks all questions in one trip.
+func (s *Store) travel(ctx context.Context, parties []*party) {
+	defer leave(parties)             // whoever has not been asked
+	defer func() { _ = recover() }() // whoever's rows cannot be taken panics when it asks alone
+	if err := s.on(ctx, func(c *conn) error { return c.askAll(ctx, parties) }); err != nil {
+		for _, p := range parties {
+			for _, q := range p.questions {
+				q.fail(err)
 			}
 		}
-	}()
-	if err := s.on(t.ctx, func(c *conn) error { return c.askAll(t.ctx, all) }); err != nil { // nobody was asked
-		for _, other := range all {
-			other.alone, other.err = false, err
-		}
 	}
-	return !q.alone
+}
+
+// fail tells a question that is open of an error.
+func (q *question) fail(err error) {
+	if q.fate.Load() == open {
+		q.err = err
+		q.tell(answered)
+	}
 }

@@ -157,6 +157,7 @@ func (r *replica) register(registry *prometheus.Registry, l *loaders.Loaders) er
 		total("netra_ingest_refused_total", "Requests that found the spool full or failing.", func(s ingest.Stats) int64 { return s.Refusals }),
 		gauge("netra_postgres_connections_open", "Connections to PostgreSQL.", func() int { return r.store.Stats().OpenConnections }),
 		gauge("netra_postgres_connections_in_use", "Connections to PostgreSQL that are answering.", func() int { return r.store.Stats().InUse }),
+		gauge("netra_postgres_reads_waiting", "Operations with reads that wait to share a trip to PostgreSQL.", r.store.Waiting),
 		gauge("netra_subscribers", "Subscriptions to run events.", r.hub.Subscribers),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "netra_loader_nets_total", Help: "Batches that began before every sibling had asked; each is a fault of ours.",

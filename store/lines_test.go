@@ -1,0 +1,336 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/netra-ai/netra/internal/testdb"
+	"github.com/netra-ai/netra/models"
+)
+
+// began is when a read's transaction began, which is the same for all who shared a trip.
+func began(ctx context.Context, s *Store, where string, args ...any) (time.Time, error) {
+	q := fixed("SELECT now() AS began "+where, args...)
+	q.rows = 1
+	rows, err := query[struct{ Began time.Time }](ctx, s, q)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return rows[0].Began, nil
+}
+
+const waitsFor = "FROM (SELECT pg_advisory_xact_lock_shared($1)) AS lock"
+
+// oneLine is a store with one line, which is busy until free is called.
+func oneLine(t *testing.T, cfg Config) (s *Store, free func()) {
+	t.Helper()
+	s, err := Open(cfg)
+	require.NoError(t, err)
+	s.lines.free = 1
+	require.True(t, s.lines.take(new(party)))
+	var ended sync.WaitGroup
+	t.Cleanup(func() {
+		ended.Wait()
+		require.NoError(t, s.Close())
+	})
+	return s, func() { ended.Go(func() { s.drive(s.lines.next()) }) }
+}
+
+// barrier holds an advisory lock until it is called.
+func barrier(t *testing.T, db *testdb.DB, number int) (open func()) {
+	t.Helper()
+	tx, err := db.Owner(t).BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), "SELECT pg_advisory_xact_lock($1)", number)
+	require.NoError(t, err)
+	return sync.OnceFunc(func() { require.NoError(t, tx.Rollback()) })
+}
+
+func eventually(t *testing.T, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, time.Minute, time.Millisecond)
+}
+
+func TestLines(t *testing.T) {
+	t.Parallel()
+	_, db := setup(t)
+	quiet := Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler)}
+	viewer := func(t *testing.T, id int) (context.Context, *models.Tally) {
+		tally := new(models.Tally)
+		return models.WithTally(as(t, models.Viewer{UserID: id}), tally), tally
+	}
+
+	t.Run("operations that find no line free share the next trip, each as its own viewer", func(t *testing.T) {
+		t.Parallel()
+		s, free := oneLine(t, quiet)
+		var asking sync.WaitGroup
+		times := make([]time.Time, 4)
+		for i := range times {
+			asking.Go(func() {
+				id := 1 + i%2
+				ctx, tally := viewer(t, id)
+				beside(ctx, func(ctx context.Context) {
+					var err error
+					times[i], err = began(ctx, s, "")
+					require.NoError(t, err)
+				}, func(ctx context.Context) {
+					rows, err := s.Users(ctx, []int{1, 2, 3}, nil)
+					require.NoError(t, err)
+					require.Len(t, rows, 1)
+					require.Equal(t, id, rows[0].DatabaseID)
+				})
+				require.EqualValues(t, 1, tally.Trips.Load())
+				require.EqualValues(t, 2, tally.Statements.Load())
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == len(times) })
+		free()
+		asking.Wait()
+		for _, at := range times {
+			require.Equal(t, times[0], at)
+		}
+		require.Zero(t, s.Waiting())
+		require.Equal(t, 1, s.Stats().OpenConnections)
+	})
+	t.Run("a trip holds no more than it can", func(t *testing.T) {
+		t.Parallel()
+		l := lines{free: 1}
+		require.True(t, l.take(new(party)))
+		for _, rows := range []int{1, fullTrip / 2, fullTrip / 2, 2 * fullTrip, 1, 1} {
+			require.False(t, l.take(&party{ctx: t.Context(), questions: []*question{{rows: rows}}}))
+		}
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		require.False(t, l.take(&party{ctx: gone}))
+		for _, want := range []int{2, 1, 1, 2, 0} {
+			require.Len(t, l.next(), want)
+		}
+		require.Equal(t, 1, l.free)
+	})
+	t.Run("one that fails fails alone", func(t *testing.T) {
+		t.Parallel()
+		for _, wrong := range []string{"WHERE 1 / ($1::int - $1::int) = 1", "FROM nowhere WHERE $1"} {
+			s, free := oneLine(t, quiet)
+			var asking sync.WaitGroup
+			for i := range 5 {
+				asking.Go(func() {
+					ctx, _ := viewer(t, 1)
+					if i == 2 {
+						_, err := began(ctx, s, wrong, 1)
+						require.Error(t, err)
+					} else {
+						_, err := began(ctx, s, "")
+						require.NoError(t, err)
+					}
+				})
+			}
+			eventually(t, func() bool { return s.Waiting() == 5 })
+			free()
+			asking.Wait()
+		}
+	})
+	t.Run("one whose rows cannot be taken panics where it was asked, and nowhere else", func(t *testing.T) {
+		t.Parallel()
+		s, free := oneLine(t, quiet)
+		var asking sync.WaitGroup
+		for i := range 3 {
+			asking.Go(func() {
+				ctx, _ := viewer(t, 1)
+				q := fixed("SELECT 1 AS n")
+				q.rows = 1
+				if i == 1 {
+					require.Panics(t, func() { _, _ = query[int](ctx, s, q) })
+				} else {
+					_, err := query[struct{ N int }](ctx, s, q)
+					require.NoError(t, err)
+				}
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == 3 })
+		free()
+		asking.Wait()
+	})
+	t.Run("a trip that takes long holds up neither who shares it nor who comes later", func(t *testing.T) {
+		t.Parallel()
+		open := barrier(t, db, 1)
+		defer open()
+		s, free := oneLine(t, quiet)
+		var slow, quick sync.WaitGroup
+		slow.Go(func() {
+			ctx, _ := viewer(t, 1)
+			_, err := began(ctx, s, waitsFor, 1)
+			require.NoError(t, err)
+		})
+		eventually(t, func() bool { return s.Waiting() == 1 })
+		for range 3 {
+			quick.Go(func() {
+				ctx, _ := viewer(t, 2)
+				_, err := began(ctx, s, "")
+				require.NoError(t, err)
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == 4 })
+		free()
+		quick.Wait()
+		ctx, _ := viewer(t, 2)
+		_, err := began(ctx, s, "")
+		require.NoError(t, err)
+		open()
+		slow.Wait()
+	})
+	t.Run("who leaves does not wait, and a trip ends when all have left", func(t *testing.T) {
+		t.Parallel()
+		open := barrier(t, db, 2)
+		defer open()
+		s, free := oneLine(t, quiet)
+		ctx, _ := viewer(t, 1)
+		ctx, leave := context.WithCancel(ctx)
+		var asking sync.WaitGroup
+		for range 2 {
+			asking.Go(func() {
+				_, err := began(ctx, s, waitsFor+" /* all leave */", 2)
+				require.ErrorIs(t, err, context.Canceled)
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == 2 })
+		running := func() (n int) {
+			require.NoError(t, db.Owner(t).QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND state = 'active' AND query LIKE '%/* all leave */' AND pid <> pg_backend_pid()`).Scan(&n))
+			return n
+		}
+		free()
+		eventually(t, func() bool { return running() > 0 })
+		leave()
+		asking.Wait()
+		eventually(t, func() bool { return running() == 0 })
+	})
+	t.Run("who leaves while it waits costs nothing", func(t *testing.T) {
+		t.Parallel()
+		s, free := oneLine(t, quiet)
+		ctx, tally := viewer(t, 1)
+		ctx, leave := context.WithCancel(ctx)
+		left := make(chan error)
+		go func() {
+			_, err := began(ctx, s, "")
+			left <- err
+		}()
+		eventually(t, func() bool { return s.Waiting() == 1 })
+		leave()
+		require.ErrorIs(t, <-left, context.Canceled)
+		free()
+		eventually(t, func() bool { return s.Waiting() == 0 })
+		require.Zero(t, tally.Trips.Load())
+	})
+	t.Run("connections that the database closed cost no query", func(t *testing.T) {
+		t.Parallel()
+		s, free := oneLine(t, quiet)
+		s.db.SetMaxOpenConns(1)
+		var pid int
+		require.NoError(t, s.db.DB.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
+		var ended bool
+		require.NoError(t, connect(t, db.AppURL).db.DB.QueryRowContext(t.Context(), "SELECT pg_terminate_backend($1, 60000)", pid).Scan(&ended))
+		require.True(t, ended)
+		var asking sync.WaitGroup
+		for range 3 {
+			asking.Go(func() {
+				ctx, _ := viewer(t, 1)
+				require.Equal(t, []string{"a@example.com"}, emails(t, s, ctx))
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == 3 })
+		free()
+		asking.Wait()
+	})
+	t.Run("a database that is away is unavailable to all", func(t *testing.T) {
+		t.Parallel()
+		s, free := oneLine(t, Config{URL: "postgres://netra_app@127.0.0.1:1/none", Log: slog.New(slog.DiscardHandler)})
+		var asking sync.WaitGroup
+		for range 3 {
+			asking.Go(func() {
+				ctx, _ := viewer(t, 1)
+				_, err := began(ctx, s, "")
+				require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err))
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == 3 })
+		free()
+		asking.Wait()
+	})
+	t.Run("a slow trip is in the log once for each statement", func(t *testing.T) {
+		t.Parallel()
+		var log bytes.Buffer
+		s, free := oneLine(t, Config{URL: db.AppURL, Slow: time.Nanosecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		var asking sync.WaitGroup
+		for i := range 6 {
+			asking.Go(func() {
+				ctx, _ := viewer(t, 1)
+				_, err := began(ctx, s, fmt.Sprintf("WHERE %d < 2", i%2))
+				require.NoError(t, err)
+			})
+		}
+		eventually(t, func() bool { return s.Waiting() == 6 })
+		free()
+		asking.Wait()
+		eventually(t, func() bool { return s.Stats().InUse == 0 })
+		require.Equal(t, 2, strings.Count(log.String(), "slow statement"), log.String())
+	})
+}
+
+func TestLines_LetNobodySeeAnothersRows(t *testing.T) {
+	t.Parallel()
+	_, db := setup(t)
+	s, err := Open(Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	s.lines.free = 1
+	s.db.SetMaxOpenConns(3)
+	ids := []int{1, 2, 3}
+	seen := map[models.Viewer][]int{{}: nil, {UserID: 1}: {1}, {UserID: 2}: {2}, {UserID: 3}: {3}, {UserID: 4}: nil, {UserID: 1, Superuser: true}: ids, models.System: ids}
+	var all []models.Viewer
+	for viewer := range seen {
+		all = append(all, viewer)
+	}
+	var asking sync.WaitGroup
+	for seed := range uint64(16) {
+		asking.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 2))
+			for range 200 {
+				viewer := all[r.IntN(len(all))]
+				ctx, leave := context.WithCancel(as(t, viewer))
+				if viewer == (models.Viewer{}) {
+					ctx, leave = context.WithCancel(t.Context())
+				}
+				read := func(ctx context.Context) {
+					rows, err := s.Users(ctx, ids, nil)
+					if ctx.Err() != nil {
+						return
+					}
+					require.NoError(t, err)
+					var found []int
+					for _, row := range rows {
+						found = append(found, row.DatabaseID)
+					}
+					require.ElementsMatch(t, seen[viewer], found)
+				}
+				others := []func(context.Context){
+					read, func(context.Context) {}, func(context.Context) { leave() },
+					func(ctx context.Context) { _, _ = began(ctx, s, "WHERE 1 / ($1::int - $1::int) = 1", 1) },
+				}
+				beside(ctx, read, others[r.IntN(len(others))])
+				leave()
+			}
+		})
+	}
+	asking.Wait()
+	eventually(t, func() bool { s.lines.mu.Lock(); defer s.lines.mu.Unlock(); return s.lines.free == 1 })
+	require.Zero(t, s.Waiting())
+	require.NoError(t, s.Close())
+}
