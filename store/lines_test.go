@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ func oneLine(t *testing.T, cfg Config) (s *Store, free func()) {
 	t.Helper()
 	s, err := Open(cfg)
 	require.NoError(t, err)
-	s.lines.free = 1
+	s.lines.free, s.lines.kept = 1, 0
 	require.True(t, s.lines.take(new(party)))
 	var ended sync.WaitGroup
 	t.Cleanup(func() {
@@ -100,6 +101,26 @@ func TestLines(t *testing.T) {
 		}
 		require.Zero(t, s.Waiting())
 		require.Equal(t, 1, s.Stats().OpenConnections)
+	})
+	t.Run("parties of many rows have lines that others leave to them", func(t *testing.T) {
+		t.Parallel()
+		few, many := &party{ctx: t.Context(), questions: []*question{{rows: 1}}}, &party{ctx: t.Context(), questions: []*question{{rows: manyRows}}}
+		l := lines{free: 3, kept: 1}
+		for _, taken := range []bool{true, true, false} {
+			require.Equal(t, taken, l.take(few))
+		}
+		require.True(t, l.take(many))
+		require.False(t, l.take(many))
+		require.Equal(t, []*party{few, many}, l.next(), "a line that comes back is anybody's")
+		for range 3 {
+			require.Empty(t, l.next())
+		}
+		require.Equal(t, 3, l.free)
+		for connections, want := range map[int]int{1: 1, 2: 2, 1000: 2 * runtime.GOMAXPROCS(0)} {
+			made := linesOf(connections)
+			require.Equal(t, want, made.free)
+			require.Less(t, made.kept, made.free)
+		}
 	})
 	t.Run("a trip holds no more than it can", func(t *testing.T) {
 		t.Parallel()
@@ -290,7 +311,7 @@ func TestLines_LetNobodySeeAnothersRows(t *testing.T) {
 	_, db := setup(t)
 	s, err := Open(Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	s.lines.free = 1
+	s.lines.free, s.lines.kept = 1, 0
 	s.db.SetMaxOpenConns(3)
 	ids := []int{1, 2, 3}
 	seen := map[models.Viewer][]int{{}: nil, {UserID: 1}: {1}, {UserID: 2}: {2}, {UserID: 3}: {3}, {UserID: 4}: nil, {UserID: 1, Superuser: true}: ids, models.System: ids}

@@ -145,27 +145,29 @@ func (q *question) ride() (bool, error) {
 type lines struct {
 	mu      sync.Mutex
 	free    int
+	kept    int // of them, for parties of many rows, which save little by sharing and keep PostgreSQL busy
 	waiting []*party
 }
 
-// linesOf has one trip more than there are processors: while one comes back another is under way.
+// linesOf has a line for each processor, and as many kept.
 func linesOf(connections int) lines {
-	return lines{free: max(1, min(runtime.GOMAXPROCS(0)+1, connections))}
+	n := max(1, min(2*runtime.GOMAXPROCS(0), connections))
+	return lines{free: n, kept: n / 2}
 }
 
 const (
 	// patience is how long a trip keeps others waiting. After that its line is free for the next trip, and who shares it without an answer yet asks alone:
 	// PostgreSQL has to read from the disk, or a table is locked.
 	patience = 100 * time.Millisecond
-	// fullTrip bounds what several parties share, in rows. A statement costs as much as some rows do.
-	fullTrip, rowsForStatement = 2000, 16
+	// manyRows are worth a trip of their own, and fullTrip bounds what several parties share. A statement costs as much as some rows do.
+	manyRows, fullTrip, rowsForStatement = 200, 2000, 16
 )
 
 // take is true for who finds a line free. Others wait.
 func (l *lines) take(p *party) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.free == 0 {
+	if l.free == 0 || l.free <= l.kept && p.size() < manyRows {
 		l.waiting = append(l.waiting, p)
 		return false
 	}
