@@ -151,7 +151,9 @@ func asLoaded[K comparable, V any](_ models.Cohort, _ request[K], value V) (V, e
 	return value, nil
 }
 
-func keys[K comparable](asked map[K]int) []K { return slices.Collect(maps.Keys(asked)) }
+func keys[K comparable](asked map[K]int) []K {
+	return slices.AppendSeq(make([]K, 0, len(asked)), maps.Keys(asked))
+}
 
 // Root loads the connection of a root field, whose list has no parent. Rows and count are those of a List.
 func Root[T interface {

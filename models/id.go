@@ -2,6 +2,9 @@ package models
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,17 +43,16 @@ const maxID = 400
 
 // ParseID reads a global id. It fails with BadUserInput where s is not one that we gave out.
 func ParseID(s string) (GlobalID, error) {
-	malformed := Errorf(BadUserInput, "malformed id: use an id as the API gave it")
 	if len(s) > maxID {
-		return GlobalID{}, malformed
+		return GlobalID{}, malformedID()
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil {
-		return GlobalID{}, malformed
+		return GlobalID{}, malformedID()
 	}
 	kind, key, found := strings.Cut(string(raw), ":")
 	if !found {
-		return GlobalID{}, malformed
+		return GlobalID{}, malformedID()
 	}
 	id := GlobalID{Kind(kind), key}
 	switch id.Kind {
@@ -63,9 +65,13 @@ func ParseID(s string) (GlobalID, error) {
 	case KindWorkload:
 		_, _, err = ParseWorkloadKey(id.Key)
 	default:
-		return GlobalID{}, malformed
+		return GlobalID{}, malformedID()
 	}
 	return id, err
+}
+
+func malformedID() error {
+	return Errorf(BadUserInput, "malformed id: use an id as the API gave it")
 }
 
 // ParseIDOf reads a global id of one kind. Another kind is BadUserInput.
@@ -89,7 +95,7 @@ func (k Kind) article() string {
 func (id GlobalID) Int() (int, error) {
 	n, err := strconv.ParseInt(id.Key, 10, 32)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != id.Key {
-		return 0, Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+		return 0, malformedID()
 	}
 	return int(n), nil
 }
@@ -98,7 +104,7 @@ func (id GlobalID) Int() (int, error) {
 func (id GlobalID) Int64() (int64, error) {
 	n, err := strconv.ParseInt(id.Key, 10, 64)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != id.Key {
-		return 0, Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+		return 0, malformedID()
 	}
 	return n, nil
 }
@@ -107,7 +113,7 @@ func (id GlobalID) Int64() (int64, error) {
 func (id GlobalID) UUID() (uuid.UUID, error) {
 	u, err := uuid.Parse(id.Key)
 	if err != nil || u.String() != id.Key {
-		return uuid.Nil, Errorf(BadUserInput, "malformed id: use an id as the API gave it")
+		return uuid.Nil, malformedID()
 	}
 	return u, nil
 }
@@ -117,7 +123,7 @@ func globalID(kind Kind, key string) string { return GlobalID{kind, key}.String(
 // uuidID is globalID of a UUID.
 func uuidID(kind Kind, key uuid.UUID) string { return string(appendID(nil, kind, key)) }
 
-// appendID adds a global id to a text: GlobalID.String without the strings. Lists have many.
+// appendID adds a global id to a text: GlobalID.String without the strings, and two letters at a time. Lists have many.
 func appendID(text []byte, kind Kind, key uuid.UUID) []byte {
 	var plain [64]byte
 	n := copy(plain[:], kind)
@@ -128,13 +134,28 @@ func appendID(text []byte, kind Kind, key uuid.UUID) []byte {
 			plain[n] = '-'
 			n++
 		}
-		plain[n], plain[n+1] = hexDigits[b>>4], hexDigits[b&15]
+		binary.LittleEndian.PutUint16(plain[n:], hexOf[b])
 		n += 2
 	}
-	return base64.RawURLEncoding.AppendEncode(text, plain[:n])
+	text = slices.Grow(text, 4*n/3+4)
+	rest := plain[:n]
+	for ; len(rest) >= 3; rest = rest[3:] {
+		bits := uint32(rest[0])<<16 | uint32(rest[1])<<8 | uint32(rest[2])
+		text = binary.LittleEndian.AppendUint32(text, uint32(base64Of[bits>>12])|uint32(base64Of[bits&4095])<<16)
+	}
+	return base64.RawURLEncoding.AppendEncode(text, rest)
 }
 
-const hexDigits = "0123456789abcdef"
+// hexOf are the two digits of each byte, and base64Of the two letters of each twelve bits, the first one in the lower half.
+var hexOf, base64Of = func() (digits [256]uint16, letters [4096]uint16) {
+	for i := range digits {
+		digits[i] = binary.LittleEndian.Uint16(hex.AppendEncode(nil, []byte{byte(i)}))
+	}
+	for i := range letters {
+		letters[i] = binary.LittleEndian.Uint16(base64.RawURLEncoding.AppendEncode(nil, []byte{byte(i >> 4), byte(i << 4), 0}))
+	}
+	return digits, letters
+}()
 
 // Node is an object with a global id.
 type Node interface {

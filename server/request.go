@@ -36,12 +36,14 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*graphql.Raw
 	if refused := checkContentType(r.Header); refused != nil {
 		return nil, refused
 	}
-	tooLarge := &refusal{
-		status: http.StatusRequestEntityTooLarge,
-		err:    models.Errorf(models.TooComplex, "the request's body has more than %d bytes", limit),
+	tooLarge := func() *refusal {
+		return &refusal{
+			status: http.StatusRequestEntityTooLarge,
+			err:    models.Errorf(models.TooComplex, "the request's body has more than %d bytes", limit),
+		}
 	}
 	if r.ContentLength > limit {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	buffer := buffers.Get().(*bytes.Buffer)
 	buffer.Reset()
@@ -49,7 +51,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*graphql.Raw
 	if _, err := io.Copy(buffer, http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		var over *http.MaxBytesError
 		if errors.As(err, &over) {
-			return nil, tooLarge
+			return nil, tooLarge()
 		}
 		return nil, refuse(http.StatusBadRequest, "the request's body could not be read")
 	}

@@ -212,15 +212,30 @@ func values(named []driver.NamedValue) []any {
 func arguments(args []any) []any {
 	for i, arg := range args {
 		if keys, ok := arg.([]uuid.UUID); ok {
-			list := make([][16]byte, len(keys))
-			for i, key := range keys {
-				list[i] = key
-			}
-			args[i] = list
+			args[i] = uuidList(keys)
 		}
 	}
 	return args
 }
+
+// uuidList is an array for pgx that costs nothing for each element.
+type uuidList []uuid.UUID
+
+var _ pgtype.ArrayGetter = uuidList(nil)
+
+func (l uuidList) Dimensions() []pgtype.ArrayDimension {
+	if l == nil {
+		return nil
+	}
+	return []pgtype.ArrayDimension{{Length: int32(len(l)), LowerBound: 1}}
+}
+
+func (l uuidList) Index(i int) any { return (*uuidKey)(&l[i]) }
+func (l uuidList) IndexType() any  { return (*uuidKey)(nil) }
+
+type uuidKey uuid.UUID
+
+func (k *uuidKey) UUIDValue() (pgtype.UUID, error) { return pgtype.UUID{Bytes: *k, Valid: true}, nil }
 
 // retryable turns an error into driver.ErrBadConn where the connection is gone and running the statement again on another is
 // harmless, so that Store.on or database/sql does that: a restart of PostgreSQL then costs an idle connection and not a query. A read that had been
