@@ -130,21 +130,35 @@ func parseCursor(s *string, order Order) (*Cursor, error) {
 	return &c, nil
 }
 
+// accepts is whether a value is as Cursor writes it: PostgreSQL reads some that Go does not, and Go some that PostgreSQL does not.
 func (t ColumnType) accepts(value string) bool {
 	var err error
+	written := value
 	switch t {
 	case Timestamp:
-		_, err = time.Parse(cursorTime, value)
+		var at time.Time
+		at, err = time.Parse(cursorTime, value)
+		if written = CursorTime(at); at.Year() < 1 { // PostgreSQL has no year 0
+			return false
+		}
 	case Text:
 		err = CheckText(value)
 	case Integer:
-		_, err = strconv.ParseInt(value, 10, 32)
+		var n int64
+		n, err = strconv.ParseInt(value, 10, 32)
+		written = strconv.FormatInt(n, 10)
 	case Bigint:
-		_, err = strconv.ParseInt(value, 10, 64)
+		var n int64
+		n, err = strconv.ParseInt(value, 10, 64)
+		written = strconv.FormatInt(n, 10)
 	case Number:
-		_, err = strconv.ParseFloat(value, 64)
+		var n float64
+		n, err = strconv.ParseFloat(value, 64)
+		written = strconv.FormatFloat(n, 'g', -1, 64)
 	case UUID:
-		_, err = uuid.Parse(value)
+		var id uuid.UUID
+		id, err = uuid.Parse(value)
+		written = id.String()
 	case WorkloadKey:
 		_, _, err = ParseWorkloadKey(value)
 	case ActivityKey:
@@ -152,7 +166,7 @@ func (t ColumnType) accepts(value string) bool {
 	default:
 		return false
 	}
-	return err == nil
+	return err == nil && written == value
 }
 
 const cursorTime = "2006-01-02T15:04:05.000000Z"

@@ -49,6 +49,8 @@ func TestNewPage(t *testing.T) {
 		"a cursor that is no JSON":  {After: encoded("{")},
 		"a cursor with a bad time":  {After: encoded(`{"c":"created_at","v":"yesterday","i":"` + uuid.NewString() + `"}`)},
 		"a cursor with a bad id":    {After: encoded(`{"c":"created_at","v":"2026-01-02T03:04:05.678901Z","i":"7"}`)},
+		"a cursor of the year 0":    {After: encoded(`{"c":"created_at","v":"0000-01-01T00:00:00.000000Z","i":"` + uuid.NewString() + `"}`)},
+		"a cursor with a long id":   {After: encoded(`{"c":"created_at","v":"2026-01-02T03:04:05.678901Z","i":"urn:uuid:` + uuid.NewString() + `"}`)},
 		"a cursor of another order": {After: encoded(`{"c":"updated_at","v":"2026-01-02T03:04:05.678901Z","i":"` + uuid.NewString() + `"}`)},
 		"a cursor with more in it":  {After: encoded(`{"c":"created_at","v":"2026-01-02T03:04:05.678901Z","i":"` + uuid.NewString() + `","x":1}`)},
 	} {

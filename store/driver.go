@@ -126,18 +126,47 @@ func (c *conn) begin(ctx context.Context, query string, args []any) (pgx.Rows, p
 	return result, batch, nil
 }
 
-// askAll asks the open questions of several parties in one trip, each party's for its viewer. What comes after one that fails is not asked. It fails where
-// those that are open still may be asked again, on another connection.
+// askAll asks the open questions of several parties in one trip, and in a further one those that come after one that fails. It fails where the connection was gone
+// before, and all may be asked on another. Some may be open still afterwards.
 func (c *conn) askAll(ctx context.Context, parties []*party) error {
-	var batch pgx.Batch
-	var asked []*question // nil is for a viewer, who comes first: where a statement cannot be prepared pgx has nothing asked, and tells the first of all
+	for {
+		asked, batch := openOf(parties)
+		if asked == nil {
+			return nil
+		}
+		began := time.Now() // of all: PostgreSQL sends what it has when it has done everything
+		results := c.Conn.Conn().SendBatch(ctx, batch)
+		failed, err := c.tellAll(results, asked, began)
+		if closing := results.Close(); err == nil {
+			err = closing
+		}
+		if failed == nil { // all are answered, or nobody is
+			if err = c.retryable(err, true, began); isGone(err) {
+				return err
+			}
+			return nil
+		}
+		failed.fail(err)
+		if c.Conn.Conn().IsClosed() {
+			return nil
+		}
+	}
+}
+
+// openOf are the questions that nobody has answered, and what asks them, each for its viewer. A viewer, for whom there is nil among the questions, comes first: where a
+// statement cannot be prepared pgx has nothing asked, and tells the first of all.
+func openOf(parties []*party) (asked []*question, batch *pgx.Batch) {
+	batch = new(pgx.Batch)
 	var current models.Viewer
 	for _, p := range parties {
-		viewer, _ := models.ViewerFrom(p.ctx) // without one nothing is seen, whoever went before
+		if p.isOpen() {
+			models.TallyFrom(p.ctx).Trips.Add(1)
+		}
 		for _, q := range p.questions {
-			if q.fate.Load() != open { // a connection that is gone now has answered it
+			if !q.isOpen() {
 				continue
 			}
+			viewer, _ := models.ViewerFrom(q.ctx) // without one nothing is seen, whoever went before
 			if asked == nil || viewer != current {
 				batch.Queue(setViewer, viewerSettings(viewer)...)
 				asked, current = append(asked, nil), viewer
@@ -145,40 +174,31 @@ func (c *conn) askAll(ctx context.Context, parties []*party) error {
 			batch.Queue(q.text, q.args...)
 			asked = append(asked, q)
 		}
-		models.TallyFrom(p.ctx).Trips.Add(1)
 	}
-	began := time.Now() // of all: PostgreSQL sends what it has when it has done everything
-	results := c.Conn.Conn().SendBatch(ctx, &batch)
-	var failed *question
+	return asked, batch
+}
+
+// tellAll gives the questions their answers, up to one that fails.
+func (c *conn) tellAll(results pgx.BatchResults, asked []*question, began time.Time) (failed *question, err error) {
 	var slow []string // of which only the first of several is logged
-	var err error
-	for i := 0; i < len(asked) && err == nil; i++ {
-		q := asked[i]
+	for _, q := range asked {
 		if q == nil {
-			_, err = results.Exec()
+			if _, err := results.Exec(); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		err = q.receive(results, c.Conn.Conn().TypeMap())
+		err := q.receive(results, c.Conn.Conn().TypeMap())
 		if c.count(q.ctx, began) && !slices.Contains(slow, q.text) {
 			slow = append(slow, q.text)
 			c.warn(q.ctx, q.text, began, err)
 		}
-		if err == nil {
-			q.tell(answered)
-		} else {
-			failed = q
+		if err != nil {
+			return q, err
 		}
+		q.tell(answered)
 	}
-	if closing := results.Close(); err == nil {
-		err = closing
-	}
-	if err = c.retryable(err, true, began); isGone(err) {
-		return err
-	}
-	if failed != nil {
-		failed.fail(err)
-	}
-	return nil
+	return nil, nil
 }
 
 func (c *conn) send(ctx context.Context, viewer models.Viewer, query string, args []any) pgx.BatchResults {

@@ -166,13 +166,13 @@ func TestViewers_HoldAsLongAsNobodysStandingChanges(t *testing.T) {
 	know := func() { // several as if asked about at once, however long it takes
 		_, err := s.Viewer(t.Context(), 1)
 		require.NoError(t, err)
-		s.renewal.Wait()
+		s.background.Wait()
 		s.viewers.add(models.Viewer{UserID: 2}, s.viewers.version, s.viewers.asked)
 	}
 	known := func(changes string) int {
 		_, err := db.Owner(t).ExecContext(t.Context(), changes)
 		require.NoError(t, err)
-		s.renewal.Wait()
+		s.background.Wait()
 		s.renewViewers(s.viewers.asked.Add(time.Millisecond))
 		return len(s.viewers.known)
 	}

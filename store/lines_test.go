@@ -31,19 +31,26 @@ func began(ctx context.Context, s *Store, where string, args ...any) (time.Time,
 
 const waitsFor = "FROM (SELECT pg_advisory_xact_lock_shared($1)) AS lock"
 
-// oneLine is a store with one line, which is busy until free is called.
+// oneLine is a store with one line, which is busy until free is called, and with patience.
 func oneLine(t *testing.T, cfg Config) (s *Store, free func()) {
 	t.Helper()
 	s, err := Open(cfg)
 	require.NoError(t, err)
-	s.lines.free, s.lines.kept = 1, 0
+	s.lines.free, s.lines.kept, s.lines.hold, s.lines.patience = 1, 0, time.Hour, time.Hour
 	require.True(t, s.lines.take(new(party)))
-	var ended sync.WaitGroup
-	t.Cleanup(func() {
-		ended.Wait()
-		require.NoError(t, s.Close())
-	})
-	return s, func() { ended.Go(func() { s.drive(s.lines.next()) }) }
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s, func() { s.background.Go(func() { s.drive(s.lines.next()) }) }
+}
+
+// active counts the backends that run a statement with this mark in it.
+func active(t *testing.T, db *testdb.DB, mark string) func() int {
+	t.Helper()
+	owner := db.Owner(t)
+	return func() (n int) {
+		require.NoError(t, owner.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND state = 'active' AND query LIKE '%/* ' || $1 || ' */%' AND pid <> pg_backend_pid()`, mark).Scan(&n))
+		return n
+	}
 }
 
 // barrier holds an advisory lock until it is called.
@@ -180,15 +187,17 @@ func TestLines(t *testing.T) {
 		free()
 		asking.Wait()
 	})
-	t.Run("a trip that takes long holds up neither who shares it nor who comes later", func(t *testing.T) {
+	t.Run("a trip that takes long holds up neither who comes later nor, in the end, who shares it, and goes on for nobody", func(t *testing.T) {
 		t.Parallel()
 		open := barrier(t, db, 1)
 		defer open()
 		s, free := oneLine(t, quiet)
+		s.lines.hold, s.lines.patience = time.Millisecond, 100*time.Millisecond
+		running := active(t, db, "takes long")
 		var slow, quick sync.WaitGroup
 		slow.Go(func() {
 			ctx, _ := viewer(t, 1)
-			_, err := began(ctx, s, waitsFor, 1)
+			_, err := began(ctx, s, waitsFor+" /* takes long */", 1)
 			require.NoError(t, err)
 		})
 		eventually(t, func() bool { return s.Waiting() == 1 })
@@ -205,14 +214,17 @@ func TestLines(t *testing.T) {
 		ctx, _ := viewer(t, 2)
 		_, err := began(ctx, s, "")
 		require.NoError(t, err)
+		eventually(t, func() bool { return running() == 1 && s.Stats().InUse == 1 })
 		open()
 		slow.Wait()
 	})
+	forever := Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler), StatementTimeout: time.Hour}
 	t.Run("who leaves does not wait, and a trip ends when all have left", func(t *testing.T) {
 		t.Parallel()
 		open := barrier(t, db, 2)
 		defer open()
-		s, free := oneLine(t, quiet)
+		s, free := oneLine(t, forever)
+		running := active(t, db, "all leave")
 		ctx, _ := viewer(t, 1)
 		ctx, leave := context.WithCancel(ctx)
 		var asking sync.WaitGroup
@@ -223,16 +235,61 @@ func TestLines(t *testing.T) {
 			})
 		}
 		eventually(t, func() bool { return s.Waiting() == 2 })
-		running := func() (n int) {
-			require.NoError(t, db.Owner(t).QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
-				WHERE datname = current_database() AND state = 'active' AND query LIKE '%/* all leave */' AND pid <> pg_backend_pid()`).Scan(&n))
-			return n
-		}
 		free()
 		eventually(t, func() bool { return running() > 0 })
 		leave()
 		asking.Wait()
 		eventually(t, func() bool { return running() == 0 })
+	})
+	t.Run("who leaves a line that was free ends the trip", func(t *testing.T) {
+		t.Parallel()
+		open := barrier(t, db, 3)
+		defer open()
+		s, err := Open(forever)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, s.Close()) }()
+		running := active(t, db, "leaves")
+		ctx, _ := viewer(t, 1)
+		ctx, leave := context.WithCancel(ctx)
+		ended := make(chan error)
+		go func() {
+			_, err := began(ctx, s, waitsFor+" /* leaves */", 3)
+			ended <- err
+		}()
+		eventually(t, func() bool { return running() == 1 })
+		leave()
+		require.ErrorIs(t, <-ended, context.Canceled)
+		eventually(t, func() bool { return running() == 0 && s.Stats().InUse == 0 })
+	})
+	t.Run("a connection that ends halfway costs only the read that ended it", func(t *testing.T) {
+		t.Parallel()
+		s, free := oneLine(t, quiet)
+		var asking sync.WaitGroup
+		read := func(id int, text string, want string) {
+			before := s.Waiting()
+			asking.Go(func() {
+				ctx, _ := viewer(t, id)
+				q := fixed(text)
+				q.rows = 1
+				rows, err := query[struct{ Text string }](ctx, s, q)
+				if want == "" {
+					require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err), "%v", err)
+					return
+				}
+				require.NoError(t, err)
+				require.Equal(t, []struct{ Text string }{{want}}, rows)
+			})
+			eventually(t, func() bool { return s.Waiting() == before+1 })
+		}
+		long := strings.Repeat("x", 100_000)            // PostgreSQL sends it before it goes on
+		const whose = "SELECT email AS text FROM users" // as a policy lets see
+		read(1, "SELECT repeat('x', 100000) || email AS text FROM users", long+"a@example.com")
+		read(2, "SELECT '' AS text FROM (SELECT pg_sleep(0) OFFSET 0) AS slept, LATERAL (SELECT pg_terminate_backend(pg_backend_pid()) WHERE slept IS NOT NULL) AS over", "")
+		read(3, whose, "c@example.com")
+		read(1, whose, "a@example.com")
+		free()
+		asking.Wait()
+		eventually(t, func() bool { return s.Stats().InUse == 0 })
 	})
 	t.Run("who leaves while it waits costs nothing", func(t *testing.T) {
 		t.Parallel()
@@ -261,10 +318,10 @@ func TestLines(t *testing.T) {
 		require.NoError(t, connect(t, db.AppURL).db.DB.QueryRowContext(t.Context(), "SELECT pg_terminate_backend($1, 60000)", pid).Scan(&ended))
 		require.True(t, ended)
 		var asking sync.WaitGroup
-		for range 3 {
+		for _, id := range []int{1, 3, 1} {
 			asking.Go(func() {
-				ctx, _ := viewer(t, 1)
-				require.Equal(t, []string{"a@example.com"}, emails(t, s, ctx))
+				ctx, _ := viewer(t, id)
+				require.Equal(t, []string{string(rune('a'+id-1)) + "@example.com"}, emails(t, s, ctx))
 			})
 		}
 		eventually(t, func() bool { return s.Waiting() == 3 })

@@ -40,8 +40,9 @@ type Store struct {
 	keys    keyCache
 	lines   lines
 
-	viewing singleflight.Group // questions about viewers
-	renewal sync.WaitGroup     // of the viewers
+	viewing    singleflight.Group // questions about viewers
+	background sync.WaitGroup     // who asks for the version of viewers, and who drives trips
+	log        *slog.Logger
 }
 
 // Open makes a store. It does not connect: a database that is away is an error of the questions, not of Open.
@@ -73,7 +74,7 @@ func Open(cfg Config) (*Store, error) {
 	db.SetMaxIdleConns(or(cfg.IdleConnections, most))
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour)
-	return &Store{db: bun.NewDB(db, pgdialect.New()), most: most, lines: linesOf(most)}, nil
+	return &Store{db: bun.NewDB(db, pgdialect.New()), most: most, lines: linesOf(most), log: cfg.Log}, nil
 }
 
 // readBuffer takes what PostgreSQL has sent while we were not looking, in one system call: it sends pieces of 8 KB, and pgx reads such.
@@ -90,7 +91,7 @@ func or[T comparable](value, fallback T) T {
 // Close gives the connections back.
 func (s *Store) Close() error {
 	err := s.db.Close()
-	s.renewal.Wait()
+	s.background.Wait()
 	return err
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,7 +93,8 @@ func (p *party) goWithout() {
 	departs := p.coming == 0 && len(p.questions) > 0
 	p.mu.Unlock()
 	if departs {
-		go p.questions[0].store.depart(p) // whoever has asked nothing does not wait
+		s := p.questions[0].store
+		s.background.Go(func() { s.goOn([]*party{p}) }) // whoever has asked nothing does not wait
 	}
 }
 
@@ -107,6 +110,10 @@ type question struct {
 	err  error         // of one that is answered
 }
 
+func (q *question) isOpen() bool { return q.fate.Load() == open }
+
+func (p *party) isOpen() bool { return slices.ContainsFunc(p.questions, (*question).isOpen) }
+
 // What becomes of a question.
 const (
 	open     = iota
@@ -117,6 +124,14 @@ const (
 func (q *question) tell(fate int32) {
 	if q.fate.CompareAndSwap(open, fate) {
 		close(q.told)
+	}
+}
+
+// fail tells a question that is open of an error.
+func (q *question) fail(err error) {
+	if q.isOpen() {
+		q.err = err
+		q.tell(answered)
 	}
 }
 
@@ -143,6 +158,10 @@ func (q *question) ride() (bool, error) {
 // lines are how many trips are made at the same time. A party that finds no line free waits for one, and shares its next trip with all who wait: what a trip
 // costs on both sides beyond its statements it costs once, and the busier the server is the more share it. Each party has its own viewer on the way.
 type lines struct {
+	// A trip that takes longer than hold has its line no more: others begin meanwhile, since PostgreSQL has to read from the disk, or is far away, or a table
+	// is locked. Who shares it asks alone when it has asked for longer than patience.
+	hold, patience time.Duration
+
 	mu      sync.Mutex
 	free    int
 	kept    int // of them, for parties of many rows, which save little by sharing and keep PostgreSQL busy
@@ -152,16 +171,18 @@ type lines struct {
 // linesOf has a line for each processor, and as many kept.
 func linesOf(connections int) lines {
 	n := max(1, min(2*runtime.GOMAXPROCS(0), connections))
-	return lines{free: n, kept: n / 2}
+	return lines{hold: 20 * time.Millisecond, patience: 100 * time.Millisecond, free: n, kept: n / 2}
 }
 
-const (
-	// patience is how long a trip keeps others waiting. After that its line is free for the next trip, and who shares it without an answer yet asks alone:
-	// PostgreSQL has to read from the disk, or a table is locked.
-	patience = 100 * time.Millisecond
-	// manyRows are worth a trip of their own, and fullTrip bounds what several parties share. A statement costs as much as some rows do.
-	manyRows, fullTrip, rowsForStatement = 200, 2000, 16
-)
+// A party of manyRows is worth a trip of its own, and fullTrip bounds what several share. A statement costs as much as some rows do.
+const manyRows, fullTrip, rowsForStatement = 200, 2000, 16
+
+func (p *party) size() (size int) {
+	for _, q := range p.questions {
+		size += rowsForStatement + q.rows
+	}
+	return size
+}
 
 // take is true for who finds a line free. Others wait.
 func (l *lines) take(p *party) bool {
@@ -181,11 +202,12 @@ func (l *lines) next() (parties []*party) {
 	defer l.mu.Unlock()
 	size, n := 0, 0
 	for _, p := range l.waiting {
-		if p.ctx.Err() == nil {
-			if size += p.size(); len(parties) > 0 && size > fullTrip {
-				break
-			}
+		if p.ctx.Err() != nil {
+			leave(p)
+		} else if size += p.size(); len(parties) == 0 || size <= fullTrip {
 			parties = append(parties, p)
+		} else {
+			break
 		}
 		n++
 	}
@@ -206,70 +228,83 @@ func (l *lines) count() int {
 	return len(l.waiting)
 }
 
-func (p *party) size() (size int) {
-	for _, q := range p.questions {
-		size += rowsForStatement + q.rows
+// depart has a party's questions asked, here and now or when a line is free.
+func (s *Store) depart(p *party) {
+	if s.lines.take(p) && s.trip(p.ctx, []*party{p}, nil) {
+		if parties := s.lines.next(); parties != nil {
+			s.background.Go(func() { s.drive(parties) })
+		}
 	}
-	return size
 }
 
-// depart has a party's questions asked, now or when a line is free.
-func (s *Store) depart(p *party) {
-	if s.lines.take(p) && s.trip(p.ctx, []*party{p}) {
-		if parties := s.lines.next(); parties != nil {
-			go s.drive(parties)
-		}
+// goOn is depart for who does not wait.
+func (s *Store) goOn(parties []*party) {
+	if s.lines.take(parties[0]) {
+		s.drive(parties)
 	}
 }
 
 // drive makes trips on a line as long as somebody waits.
 func (s *Store) drive(parties []*party) {
-	for parties != nil && s.share(parties) {
+	for parties != nil {
+		ctx, cancel := together(parties)
+		keeps := s.trip(ctx, parties, cancel)
+		cancel()
+		if !keeps {
+			return
+		}
 		parties = s.lines.next()
 	}
 }
 
-// share makes a trip that goes on until nobody is left whom it serves.
-func (s *Store) share(parties []*party) bool {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+// together is the context of a trip that goes on until nobody is left whom it serves.
+func together(parties []*party) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancel(context.Background())
+	stops := make([]func() bool, len(parties))
 	var gone atomic.Int32
-	for _, p := range parties {
-		stop := context.AfterFunc(p.ctx, func() {
-			if gone.Add(1) == int32(len(parties)) {
-				cancel()
+	for i, p := range parties {
+		stops[i] = context.AfterFunc(p.ctx, func() {
+			if gone.Add(1) == int32(len(parties)) && slices.ContainsFunc(parties, (*party).isOpen) {
+				end()
 			}
 		})
-		defer stop()
 	}
-	return s.trip(ctx, parties)
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		end()
+	}
 }
 
-// trip makes one trip of a line. False says that it took too long, and the line is others'.
-func (s *Store) trip(ctx context.Context, parties []*party) bool {
-	late := time.AfterFunc(patience, func() {
-		if len(parties) > 1 {
-			leave(parties)
-		}
-		s.drive(s.lines.next())
+// trip makes one trip of a line, and says whether the line is still its own. Cancel ends it.
+func (s *Store) trip(ctx context.Context, parties []*party, cancel func()) (keeps bool) {
+	late := time.AfterFunc(s.lines.hold, func() {
+		s.background.Go(func() { s.drive(s.lines.next()) })
 	})
-	s.travel(ctx, parties)
+	s.ask(ctx, parties, cancel)
 	return late.Stop()
 }
 
-func leave(parties []*party) {
-	for _, p := range parties {
-		for _, q := range p.questions {
-			q.tell(left)
+// ask has all questions of the parties asked in one trip. Who has company leaves when it takes too long.
+func (s *Store) ask(ctx context.Context, parties []*party, cancel func()) {
+	defer leave(parties...) // whoever has not been asked
+	defer func() {
+		if value := recover(); value != nil { // whoever's rows cannot be taken panics again when it asks alone
+			s.log.ErrorContext(ctx, "a trip panicked", "panic", value, "stack", string(debug.Stack()))
 		}
-	}
-}
-
-// travel asks all questions in one trip.
-func (s *Store) travel(ctx context.Context, parties []*party) {
-	defer leave(parties)             // whoever has not been asked
-	defer func() { _ = recover() }() // whoever's rows cannot be taken panics when it asks alone
-	if err := s.on(ctx, func(c *conn) error { return c.askAll(ctx, parties) }); err != nil {
+	}()
+	err := s.on(ctx, func(c *conn) error {
+		if len(parties) > 1 {
+			late := time.AfterFunc(s.lines.patience, func() {
+				leave(parties...)
+				cancel()
+			})
+			defer late.Stop()
+		}
+		return c.askAll(ctx, parties)
+	})
+	if err != nil {
 		for _, p := range parties {
 			for _, q := range p.questions {
 				q.fail(err)
@@ -278,10 +313,11 @@ func (s *Store) travel(ctx context.Context, parties []*party) {
 	}
 }
 
-// fail tells a question that is open of an error.
-func (q *question) fail(err error) {
-	if q.fate.Load() == open {
-		q.err = err
-		q.tell(answered)
+// leave tells who has no answer that there will be none on this trip.
+func leave(parties ...*party) {
+	for _, p := range parties {
+		for _, q := range p.questions {
+			q.tell(left)
+		}
 	}
 }

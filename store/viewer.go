@@ -89,7 +89,7 @@ func (s *Store) Viewer(ctx context.Context, userID int) (models.Viewer, error) {
 	asked := time.Now()
 	viewer, ok, again := s.viewers.get(userID, asked)
 	if again {
-		s.renewal.Go(func() { s.renewViewers(asked) })
+		s.background.Go(func() { s.renewViewers(asked) })
 	}
 	if ok {
 		return viewer, nil
