@@ -17,10 +17,9 @@ import (
 	"time"
 )
 
-// connections is how many requests can be under way: enough for two cores, and few enough that nobody's pool is the limit. At half load there are as
-// many: with more, the first burst would have servers open more connections to PostgreSQL than saturation did, each of which costs as much as
-// dozens of requests.
-const connections = 16
+// connections is how many requests can be under way: so many that with more of them nobody answers many more. At half load there are as many: with more, the
+// first burst would have servers open more connections to PostgreSQL than saturation did, each of which costs as much as dozens of requests.
+const connections = 32
 
 // client speaks just enough HTTP/1.1 to keep one connection busy, for a fraction of what net/http's client costs: it shares the cores with
 // what it measures.
