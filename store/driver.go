@@ -45,6 +45,23 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 type conn struct {
 	*stdlib.Conn
 	connector *connector
+	stray     time.Time // until when the end of a statement may come that PostgreSQL was asked to end before
+}
+
+// cancelArrives is within which time PostgreSQL ends a statement that was given up, on a busy machine. It ends whatever the connection runs then.
+const cancelArrives = 5 * time.Second
+
+// noteCancelled is for the end of each use of the connection with a context.
+func (c *conn) noteCancelled(ctx context.Context) {
+	if ctx.Err() != nil {
+		c.stray = time.Now().Add(cancelArrives)
+	}
+}
+
+// isStray is whether a read was ended in the place of an earlier one. It may be asked again.
+func (c *conn) isStray(ctx context.Context, err error) bool {
+	var server *pgconn.PgError
+	return ctx.Err() == nil && time.Now().Before(c.stray) && errors.As(err, &server) && server.Code == "57014"
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
@@ -94,17 +111,29 @@ func (c *conn) query(ctx context.Context, query string, args []any) (*rows, erro
 
 // collect has the rows of a query taken by the target, to the last one.
 func (c *conn) collect(ctx context.Context, query string, args []any, into target) error {
-	began := time.Now()
-	result, batch, err := c.begin(ctx, query, args)
-	if err == nil {
-		err = into.take(result, c.Conn.Conn().TypeMap())
-		result.Close()
-		if batch != nil {
-			err = errors.Join(err, batch.Close())
+	for {
+		began := time.Now()
+		err := c.collectOnce(ctx, query, args, into)
+		c.done(ctx, query, began, err)
+		if c.isStray(ctx, err) && isRead(query) {
+			c.stray = time.Time{} // one comes once
+			continue
 		}
+		return c.retryable(err, isRead(query), began)
 	}
-	c.done(ctx, query, began, err)
-	return c.retryable(err, isRead(query), began)
+}
+
+func (c *conn) collectOnce(ctx context.Context, query string, args []any, into target) error {
+	result, batch, err := c.begin(ctx, query, args)
+	if err != nil {
+		return err
+	}
+	err = into.take(result, c.Conn.Conn().TypeMap())
+	result.Close()
+	if batch != nil {
+		err = errors.Join(err, batch.Close())
+	}
+	return err
 }
 
 // begin sends a query for the viewer of ctx. The batch is nil where the query is alone on its way.
@@ -139,6 +168,11 @@ func (c *conn) askAll(ctx context.Context, parties []*party) error {
 		failed, err := c.tellAll(results, asked, began)
 		if closing := results.Close(); err == nil {
 			err = closing
+		}
+		c.noteCancelled(ctx)
+		if c.isStray(ctx, err) {
+			c.stray = time.Time{}
+			continue
 		}
 		if failed == nil { // all are answered, or nobody is
 			if err = c.retryable(err, true, began); isGone(err) {
@@ -279,6 +313,7 @@ func isGone(err error) bool { return errors.Is(err, driver.ErrBadConn) }
 
 // done counts the statement and writes slow ones to the log: their text, which has no values in it.
 func (c *conn) done(ctx context.Context, query string, began time.Time, err error) {
+	c.noteCancelled(ctx)
 	if c.count(ctx, began) {
 		c.warn(ctx, query, began, err)
 	}

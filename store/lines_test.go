@@ -308,6 +308,35 @@ func TestLines(t *testing.T) {
 		eventually(t, func() bool { return s.Waiting() == 0 })
 		require.Zero(t, tally.Trips.Load())
 	})
+	t.Run("a cancellation that comes late ends nobody else's read", func(t *testing.T) {
+		t.Parallel()
+		for _, waits := range []int{1, 3} { // alone, and on a trip
+			open := barrier(t, db, 10+waits)
+			s, free := oneLine(t, forever)
+			s.db.SetMaxOpenConns(1)
+			running := active(t, db, fmt.Sprint("late ", waits))
+			require.NoError(t, s.on(t.Context(), func(c *conn) error { c.stray = time.Now().Add(time.Hour); return nil }))
+			var asking sync.WaitGroup
+			for range waits {
+				asking.Go(func() {
+					ctx, _ := viewer(t, 1)
+					q := fixed(fmt.Sprintf("SELECT 1 AS n FROM (SELECT pg_advisory_xact_lock_shared($1)) AS lock /* late %d */", waits), 10+waits)
+					if waits > 1 {
+						q.rows = 1
+					}
+					_, err := query[struct{ N int }](ctx, s, q)
+					require.NoError(t, err)
+				})
+			}
+			eventually(t, func() bool { return waits == 1 || s.Waiting() == waits })
+			free()
+			eventually(t, func() bool { return running() == 1 })
+			_, err := db.Owner(t).ExecContext(t.Context(), "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%/* late ' || $1 || ' */%' AND pid <> pg_backend_pid()", fmt.Sprint(waits))
+			require.NoError(t, err)
+			open()
+			asking.Wait()
+		}
+	})
 	t.Run("connections that the database closed cost no query", func(t *testing.T) {
 		t.Parallel()
 		s, free := oneLine(t, quiet)

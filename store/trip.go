@@ -171,7 +171,7 @@ type lines struct {
 // linesOf has a line for each processor, and as many kept.
 func linesOf(connections int) lines {
 	n := max(1, min(2*runtime.GOMAXPROCS(0), connections))
-	return lines{hold: 20 * time.Millisecond, patience: 100 * time.Millisecond, free: n, kept: n / 2}
+	return lines{hold: 20 * time.Millisecond, patience: time.Second, free: n, kept: n / 2}
 }
 
 // A party of manyRows is worth a trip of its own, and fullTrip bounds what several share. A statement costs as much as some rows do.
@@ -279,11 +279,16 @@ func together(parties []*party) (context.Context, context.CancelFunc) {
 
 // trip makes one trip of a line, and says whether the line is still its own. Cancel ends it.
 func (s *Store) trip(ctx context.Context, parties []*party, cancel func()) (keeps bool) {
+	s.background.Add(1)
 	late := time.AfterFunc(s.lines.hold, func() {
-		s.background.Go(func() { s.drive(s.lines.next()) })
+		defer s.background.Done()
+		s.drive(s.lines.next())
 	})
 	s.ask(ctx, parties, cancel)
-	return late.Stop()
+	if keeps = late.Stop(); keeps {
+		s.background.Done()
+	}
+	return keeps
 }
 
 // ask has all questions of the parties asked in one trip. Who has company leaves when it takes too long.

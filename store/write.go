@@ -128,6 +128,7 @@ func (t *Tx) send(ctx context.Context, end string) error {
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
+	t.conn.noteCancelled(ctx)
 	if err != nil {
 		t.failed = translate(ctx, err)
 		return t.failed
