@@ -42,6 +42,18 @@ func oneLine(t *testing.T, cfg Config) (s *Store, free func()) {
 	return s, func() { s.background.Go(func() { s.drive(s.lines.next()) }) }
 }
 
+// shared has n operations wait for the one line, and share the trip that it makes then.
+func shared(t *testing.T, s *Store, free func(), n int, operation func(i int)) {
+	t.Helper()
+	var asking sync.WaitGroup
+	for i := range n {
+		asking.Go(func() { operation(i) })
+	}
+	eventually(t, func() bool { return s.Waiting() == n })
+	free()
+	asking.Wait()
+}
+
 // active counts the backends that run a statement with this mark in it.
 func active(t *testing.T, db *testdb.DB, mark string) func() int {
 	t.Helper()
@@ -146,46 +158,34 @@ func TestLines(t *testing.T) {
 	})
 	t.Run("one that fails fails alone", func(t *testing.T) {
 		t.Parallel()
-		for _, wrong := range []string{"WHERE 1 / ($1::int - $1::int) = 1", "FROM nowhere WHERE $1"} {
+		for wrong, connections := range map[string]int{"WHERE 1 / ($1::int - $1::int) = 1": 1, "FROM nowhere WHERE $1": 6} {
 			s, free := oneLine(t, quiet)
-			var asking sync.WaitGroup
-			for i := range 5 {
-				asking.Go(func() {
-					ctx, _ := viewer(t, 1)
-					if i == 2 {
-						_, err := began(ctx, s, wrong, 1)
-						require.Error(t, err)
-					} else {
-						_, err := began(ctx, s, "")
-						require.NoError(t, err)
-					}
-				})
-			}
-			eventually(t, func() bool { return s.Waiting() == 5 })
-			free()
-			asking.Wait()
+			shared(t, s, free, 5, func(i int) {
+				ctx, _ := viewer(t, 1+i%2)
+				if i%2 == 0 {
+					_, err := began(ctx, s, wrong, 1)
+					require.Error(t, err)
+				} else {
+					require.Len(t, emails(t, s, ctx), 1)
+				}
+			})
+			require.LessOrEqual(t, s.Stats().OpenConnections, connections, "what comes after one that fails is asked on the same connection")
 		}
 	})
 	t.Run("one whose rows cannot be taken panics where it was asked, and nowhere else", func(t *testing.T) {
 		t.Parallel()
 		s, free := oneLine(t, quiet)
-		var asking sync.WaitGroup
-		for i := range 3 {
-			asking.Go(func() {
-				ctx, _ := viewer(t, 1)
-				q := fixed("SELECT 1 AS n")
-				q.rows = 1
-				if i == 1 {
-					require.Panics(t, func() { _, _ = query[int](ctx, s, q) })
-				} else {
-					_, err := query[struct{ N int }](ctx, s, q)
-					require.NoError(t, err)
-				}
-			})
-		}
-		eventually(t, func() bool { return s.Waiting() == 3 })
-		free()
-		asking.Wait()
+		shared(t, s, free, 3, func(i int) {
+			ctx, _ := viewer(t, 1)
+			q := fixed("SELECT 1 AS n")
+			q.rows = 1
+			if i == 1 {
+				require.Panics(t, func() { _, _ = query[int](ctx, s, q) })
+			} else {
+				_, err := query[struct{ N int }](ctx, s, q)
+				require.NoError(t, err)
+			}
+		})
 	})
 	t.Run("a trip that takes long holds up neither who comes later nor, in the end, who shares it, and goes on for nobody", func(t *testing.T) {
 		t.Parallel()
@@ -360,33 +360,21 @@ func TestLines(t *testing.T) {
 	t.Run("a database that is away is unavailable to all", func(t *testing.T) {
 		t.Parallel()
 		s, free := oneLine(t, Config{URL: "postgres://netra_app@127.0.0.1:1/none", Log: slog.New(slog.DiscardHandler)})
-		var asking sync.WaitGroup
-		for range 3 {
-			asking.Go(func() {
-				ctx, _ := viewer(t, 1)
-				_, err := began(ctx, s, "")
-				require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err))
-			})
-		}
-		eventually(t, func() bool { return s.Waiting() == 3 })
-		free()
-		asking.Wait()
+		shared(t, s, free, 3, func(_ int) {
+			ctx, _ := viewer(t, 1)
+			_, err := began(ctx, s, "")
+			require.Equal(t, models.DatabaseUnavailable, models.CodeOf(err))
+		})
 	})
 	t.Run("a slow trip is in the log once for each statement", func(t *testing.T) {
 		t.Parallel()
 		var log bytes.Buffer
 		s, free := oneLine(t, Config{URL: db.AppURL, Slow: time.Nanosecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
-		var asking sync.WaitGroup
-		for i := range 6 {
-			asking.Go(func() {
-				ctx, _ := viewer(t, 1)
-				_, err := began(ctx, s, fmt.Sprintf("WHERE %d < 2", i%2))
-				require.NoError(t, err)
-			})
-		}
-		eventually(t, func() bool { return s.Waiting() == 6 })
-		free()
-		asking.Wait()
+		shared(t, s, free, 6, func(i int) {
+			ctx, _ := viewer(t, 1)
+			_, err := began(ctx, s, fmt.Sprintf("WHERE %d < 2", i%2))
+			require.NoError(t, err)
+		})
 		eventually(t, func() bool { return s.Stats().InUse == 0 })
 		require.Equal(t, 2, strings.Count(log.String(), "slow statement"), log.String())
 	})

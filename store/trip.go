@@ -94,7 +94,11 @@ func (p *party) goWithout() {
 	p.mu.Unlock()
 	if departs {
 		s := p.questions[0].store
-		s.background.Go(func() { s.goOn([]*party{p}) }) // whoever has asked nothing does not wait
+		s.background.Go(func() { // whoever has asked nothing does not wait
+			if s.lines.take(p) {
+				s.drive([]*party{p})
+			}
+		})
 	}
 }
 
@@ -234,13 +238,6 @@ func (s *Store) depart(p *party) {
 		if parties := s.lines.next(); parties != nil {
 			s.background.Go(func() { s.drive(parties) })
 		}
-	}
-}
-
-// goOn is depart for who does not wait.
-func (s *Store) goOn(parties []*party) {
-	if s.lines.take(parties[0]) {
-		s.drive(parties)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/netra-ai/netra/models"
 )
 
-// number reads its argument back, as a read that is bounded or not.
+// readNumber reads its argument back, as a read that is bounded or not.
 func readNumber(ctx context.Context, s *Store, n int, isBounded bool) ([]struct{ N int }, error) {
 	q := fixed("SELECT $1::int AS n", n)
 	if isBounded {
