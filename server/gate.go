@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -53,6 +54,13 @@ func (g *gate) MutateOperationParameters(ctx context.Context, params *graphql.Ra
 // MutateOperationContext weighs a validated operation with its variables.
 func (g *gate) MutateOperationContext(ctx context.Context, operation *graphql.OperationContext) *gqlerror.Error {
 	operation.DisableIntrospection = false
+	for _, variable := range operation.Operation.VariableDefinitions {
+		// One with a default may be null where null is not allowed, at which gqlgen panics.
+		if variable.DefaultValue != nil && !variable.Type.NonNull && operation.Variables[variable.Variable] == nil &&
+			decides(variable.Variable, operation.Operation.SelectionSet, operation.Doc.Fragments, map[string]bool{}) {
+			return gqlerror.Wrap(models.Errorf(models.BadUserInput, "the variable $%.60s is null: what it decides needs true or false", variable.Variable))
+		}
+	}
 	if n := costOf(operation.Operation, operation.Doc.Fragments, operation.Variables); n > g.limits.Cost {
 		return tooComplex("the operation asks for up to %d values; at most %d are allowed: ask for smaller pages", n, g.limits.Cost)
 	}
@@ -60,6 +68,31 @@ func (g *gate) MutateOperationContext(ctx context.Context, operation *graphql.Op
 		return g.planDefers(ctx, operation)
 	}
 	return nil
+}
+
+// decides is whether a directive depends on a variable. Fragments that have been looked at are in seen.
+func decides(variable string, selections ast.SelectionSet, fragments ast.FragmentDefinitionList, seen map[string]bool) bool {
+	named := func(directives ast.DirectiveList) bool {
+		return slices.ContainsFunc(directives, func(d *ast.Directive) bool {
+			return slices.ContainsFunc(d.Arguments, func(a *ast.Argument) bool { return a.Value.Kind == ast.Variable && a.Value.Raw == variable })
+		})
+	}
+	return slices.ContainsFunc(selections, func(selection ast.Selection) bool {
+		switch selection := selection.(type) {
+		case *ast.Field:
+			return named(selection.Directives) || decides(variable, selection.SelectionSet, fragments, seen)
+		case *ast.InlineFragment:
+			return named(selection.Directives) || decides(variable, selection.SelectionSet, fragments, seen)
+		case *ast.FragmentSpread:
+			if named(selection.Directives) || seen[selection.Name] {
+				return named(selection.Directives)
+			}
+			seen[selection.Name] = true
+			return decides(variable, fragments.ForName(selection.Name).SelectionSet, fragments, seen)
+		default:
+			return false
+		}
+	})
 }
 
 // planDefers takes @defer out of an operation, which then is answered at once, and plans the parts for a client who takes them.
