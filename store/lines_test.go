@@ -36,10 +36,10 @@ func oneLine(t *testing.T, cfg Config) (s *Store, free func()) {
 	t.Helper()
 	s, err := Open(cfg)
 	require.NoError(t, err)
-	s.lines.free, s.lines.kept, s.lines.hold, s.lines.patience = 1, 0, time.Hour, time.Hour
-	require.True(t, s.lines.take(new(party)))
+	s.few.all, s.few.free, s.few.hold, s.few.patience = 1, 1, time.Hour, time.Hour
+	require.Len(t, s.few.take(&party{ctx: t.Context()}), 1)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s, func() { s.background.Go(func() { s.drive(s.lines.next()) }) }
+	return s, func() { s.background.Go(func() { s.drive(&s.few, s.few.next()) }) }
 }
 
 // shared has n operations wait for the one line, and share the trip that it makes then.
@@ -121,36 +121,73 @@ func TestLines(t *testing.T) {
 		require.Zero(t, s.Waiting())
 		require.Equal(t, 1, s.Stats().OpenConnections)
 	})
-	t.Run("parties of many rows have lines that others leave to them", func(t *testing.T) {
+	t.Run("parties of many rows have lines of their own", func(t *testing.T) {
 		t.Parallel()
-		few, many := &party{ctx: t.Context(), questions: []*question{{rows: 1}}}, &party{ctx: t.Context(), questions: []*question{{rows: manyRows}}}
-		l := lines{free: 3, kept: 1}
-		for _, taken := range []bool{true, true, false} {
-			require.Equal(t, taken, l.take(few))
+		s := connect(t, db.AppURL)
+		few, many := &party{questions: []*question{{rows: 1}}}, &party{questions: []*question{{rows: manyRows}}}
+		require.Same(t, &s.few, s.linesFor(few))
+		require.Same(t, &s.many, s.linesFor(many))
+		for connections, want := range map[int][2]int{1: {1, 1}, 2: {min(2, runtime.GOMAXPROCS(0)), 1}, 1000: {runtime.GOMAXPROCS(0), 2 * runtime.GOMAXPROCS(0)}} {
+			made, err := Open(Config{URL: db.AppURL, MaxConnections: connections})
+			require.NoError(t, err)
+			require.Equal(t, want, [2]int{made.few.free, made.many.free}, "%d connections", connections)
+			require.NoError(t, made.Close())
 		}
-		require.True(t, l.take(many))
-		require.False(t, l.take(many))
-		require.Equal(t, []*party{few, many}, l.next(), "a line that comes back is anybody's")
+	})
+	t.Run("beside a trip another begins when a crowd waits", func(t *testing.T) {
+		t.Parallel()
+		l := newLines(3, 3)
+		take := func() int { return len(l.take(&party{ctx: t.Context()})) }
+		require.Empty(t, l.more())
+		require.Equal(t, 1, take(), "nobody waits while nothing is under way")
+		for _, want := range []int{0, 0, 3, 0} {
+			l.began = time.Now().Add(time.Hour)
+			require.Equal(t, want, take())
+		}
+		require.Len(t, l.more(), 1, "or after a while")
+		for range 3 {
+			require.Zero(t, take(), "all lines are taken")
+		}
+		require.Empty(t, l.more())
+		require.Len(t, l.next(), 3)
 		for range 3 {
 			require.Empty(t, l.next())
 		}
 		require.Equal(t, 3, l.free)
-		for connections, want := range map[int]int{1: 1, 2: 2, 1000: 2 * runtime.GOMAXPROCS(0)} {
-			made := linesOf(connections)
-			require.Equal(t, want, made.free)
-			require.Less(t, made.kept, made.free)
-		}
+	})
+	t.Run("who waits for a crowd waits no longer than a while", func(t *testing.T) {
+		t.Parallel()
+		open := barrier(t, db, 4)
+		defer open()
+		s, err := Open(quiet)
+		require.NoError(t, err)
+		s.few.all, s.few.free, s.few.hold = 2, 2, time.Hour
+		running := active(t, db, "first of two")
+		var first sync.WaitGroup
+		first.Go(func() {
+			ctx, _ := viewer(t, 1)
+			_, err := began(ctx, s, waitsFor+" /* first of two */", 4)
+			require.NoError(t, err)
+		})
+		eventually(t, func() bool { return running() == 1 })
+		ctx, _ := viewer(t, 2)
+		_, err = began(ctx, s, "")
+		require.NoError(t, err)
+		require.Equal(t, 1, running())
+		open()
+		first.Wait()
+		require.NoError(t, s.Close())
 	})
 	t.Run("a trip holds no more than it can", func(t *testing.T) {
 		t.Parallel()
-		l := lines{free: 1}
-		require.True(t, l.take(new(party)))
+		l := newLines(1, 0)
+		require.Len(t, l.take(&party{ctx: t.Context()}), 1)
 		for _, rows := range []int{1, fullTrip / 2, fullTrip / 2, 2 * fullTrip, 1, 1} {
-			require.False(t, l.take(&party{ctx: t.Context(), questions: []*question{{rows: rows}}}))
+			require.Empty(t, l.take(&party{ctx: t.Context(), questions: []*question{{rows: rows}}}))
 		}
 		gone, leave := context.WithCancel(t.Context())
 		leave()
-		require.False(t, l.take(&party{ctx: gone}))
+		require.Empty(t, l.take(&party{ctx: gone}))
 		for _, want := range []int{2, 1, 1, 2, 0} {
 			require.Len(t, l.next(), want)
 		}
@@ -192,7 +229,7 @@ func TestLines(t *testing.T) {
 		open := barrier(t, db, 1)
 		defer open()
 		s, free := oneLine(t, quiet)
-		s.lines.hold, s.lines.patience = time.Millisecond, 100*time.Millisecond
+		s.few.hold, s.few.patience = time.Millisecond, 100*time.Millisecond
 		running := active(t, db, "takes long")
 		var slow, quick sync.WaitGroup
 		slow.Go(func() {
@@ -224,6 +261,7 @@ func TestLines(t *testing.T) {
 		open := barrier(t, db, 2)
 		defer open()
 		s, free := oneLine(t, forever)
+		s.few.hold = time.Millisecond
 		running := active(t, db, "all leave")
 		ctx, _ := viewer(t, 1)
 		ctx, leave := context.WithCancel(ctx)
@@ -385,7 +423,7 @@ func TestLines_LetNobodySeeAnothersRows(t *testing.T) {
 	_, db := setup(t)
 	s, err := Open(Config{URL: db.AppURL, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	s.lines.free, s.lines.kept = 1, 0
+	s.few.all, s.few.free = 1, 1
 	s.db.SetMaxOpenConns(3)
 	ids := []int{1, 2, 3}
 	seen := map[models.Viewer][]int{{}: nil, {UserID: 1}: {1}, {UserID: 2}: {2}, {UserID: 3}: {3}, {UserID: 4}: nil, {UserID: 1, Superuser: true}: ids, models.System: ids}
@@ -425,7 +463,7 @@ func TestLines_LetNobodySeeAnothersRows(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	eventually(t, func() bool { s.lines.mu.Lock(); defer s.lines.mu.Unlock(); return s.lines.free == 1 })
+	eventually(t, func() bool { s.few.mu.Lock(); defer s.few.mu.Unlock(); return s.few.free == 1 })
 	require.Zero(t, s.Waiting())
 	require.NoError(t, s.Close())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 
 	"slices"
 	"sync"
@@ -38,7 +39,8 @@ type Store struct {
 	most    int // connections
 	viewers viewers
 	keys    keyCache
-	lines   lines
+	few     lines // of parties of few rows
+	many    lines
 
 	viewing    singleflight.Group // questions about viewers
 	background sync.WaitGroup     // who asks for the version of viewers, and who drives trips
@@ -74,7 +76,14 @@ func Open(cfg Config) (*Store, error) {
 	db.SetMaxIdleConns(or(cfg.IdleConnections, most))
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour)
-	return &Store{db: bun.NewDB(db, pgdialect.New()), most: most, lines: linesOf(most), log: cfg.Log}, nil
+	few := min(runtime.GOMAXPROCS(0), most)
+	return &Store{
+		db:   bun.NewDB(db, pgdialect.New()),
+		most: most,
+		few:  newLines(few, crowdOfFew),
+		many: newLines(max(1, min(2*few, most-few)), 0),
+		log:  cfg.Log,
+	}, nil
 }
 
 // readBuffer takes what PostgreSQL has sent while we were not looking, in one system call: it sends pieces of 8 KB, and pgx reads such.
@@ -102,7 +111,7 @@ func (s *Store) Ping(ctx context.Context) error { return translate(ctx, s.db.Pin
 func (s *Store) Stats() sql.DBStats { return s.db.Stats() }
 
 // Waiting is how many operations have reads that wait to share a trip to PostgreSQL.
-func (s *Store) Waiting() int { return s.lines.count() }
+func (s *Store) Waiting() int { return s.few.count() + s.many.count() }
 
 // query runs parameterised SQL and scans its rows. The statement is prepared once for each connection.
 func query[T any](ctx context.Context, s *Store, q *statement) ([]T, error) {

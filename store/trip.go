@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -95,9 +94,8 @@ func (p *party) goWithout() {
 	if departs {
 		s := p.questions[0].store
 		s.background.Go(func() { // whoever has asked nothing does not wait
-			if s.lines.take(p) {
-				s.drive([]*party{p})
-			}
+			l := s.linesFor(p)
+			s.drive(l, l.take(p))
 		})
 	}
 }
@@ -160,26 +158,41 @@ func (q *question) ride() (bool, error) {
 }
 
 // lines are how many trips are made at the same time. A party that finds no line free waits for one, and shares its next trip with all who wait: what a trip
-// costs on both sides beyond its statements it costs once, and the busier the server is the more share it. Each party has its own viewer on the way.
+// costs on both sides beyond its statements it costs once, and the busier the server is the more share it. Where there is a crowd to wait for, parties wait
+// for that too while a trip is under way, or awhile. Each party has its own viewer on the way.
 type lines struct {
 	// A trip that takes longer than hold has its line no more: others begin meanwhile, since PostgreSQL has to read from the disk, or is far away, or a table
 	// is locked. Who shares it asks alone when it has asked for longer than patience.
 	hold, patience time.Duration
+	all            int
+	crowd          int // of so many another trip begins beside one; zero where every line is used at once
 
 	mu      sync.Mutex
 	free    int
-	kept    int // of them, for parties of many rows, which save little by sharing and keep PostgreSQL busy
+	began   time.Time // the last trip
 	waiting []*party
 }
 
-// linesOf has a line for each processor, and as many kept.
-func linesOf(connections int) lines {
-	n := max(1, min(2*runtime.GOMAXPROCS(0), connections))
-	return lines{hold: 20 * time.Millisecond, patience: time.Second, free: n, kept: n / 2}
+// awhile is how long a trip keeps others from beginning that are no crowd. What that costs them in time it saves in work, and the more of it there is.
+const awhile = 5 * time.Millisecond
+
+func newLines(n, crowd int) lines {
+	return lines{hold: 20 * time.Millisecond, patience: time.Second, all: n, free: n, crowd: crowd}
 }
 
-// A party of manyRows is worth a trip of its own, and fullTrip bounds what several share. A statement costs as much as some rows do.
+// A party of manyRows is worth a trip of its own and has other lines than those of few rows: it saves little by sharing and keeps PostgreSQL busy. FullTrip bounds what
+// several share. A statement costs as much as some rows do.
 const manyRows, fullTrip, rowsForStatement = 200, 2000, 16
+
+// crowdOfFew is how many parties of few rows share a trip beside another one. What more would save is less than what it costs that PostgreSQL waits for them.
+const crowdOfFew = 12
+
+func (s *Store) linesFor(p *party) *lines {
+	if p.size() < manyRows {
+		return &s.few
+	}
+	return &s.many
+}
 
 func (p *party) size() (size int) {
 	for _, q := range p.questions {
@@ -188,22 +201,37 @@ func (p *party) size() (size int) {
 	return size
 }
 
-// take is true for who finds a line free. Others wait.
-func (l *lines) take(p *party) bool {
+// take has a party wait, or depart with all who do where a line is free for them.
+func (l *lines) take(p *party) []*party {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.free == 0 || l.free <= l.kept && p.size() < manyRows {
-		l.waiting = append(l.waiting, p)
-		return false
+	l.waiting = append(l.waiting, p)
+	if l.free == 0 || l.free < l.all && len(l.waiting) < l.crowd && time.Since(l.began) < awhile {
+		return nil
 	}
 	l.free--
-	return true
+	return l.share()
+}
+
+// more is who waits although a line is free.
+func (l *lines) more() []*party {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == 0 {
+		return nil
+	}
+	l.free--
+	return l.share()
 }
 
 // next is who shares the next trip of a line. Where nobody waits the line is free.
-func (l *lines) next() (parties []*party) {
+func (l *lines) next() []*party {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.share()
+}
+
+func (l *lines) share() (parties []*party) {
 	size, n := 0, 0
 	for _, p := range l.waiting {
 		if p.ctx.Err() != nil {
@@ -221,6 +249,8 @@ func (l *lines) next() (parties []*party) {
 	}
 	if parties == nil {
 		l.free++
+	} else {
+		l.began = time.Now()
 	}
 	return parties
 }
@@ -234,31 +264,36 @@ func (l *lines) count() int {
 
 // depart has a party's questions asked, here and now or when a line is free.
 func (s *Store) depart(p *party) {
-	if s.lines.take(p) && s.trip(p.ctx, []*party{p}, nil) {
-		if parties := s.lines.next(); parties != nil {
-			s.background.Go(func() { s.drive(parties) })
+	l := s.linesFor(p)
+	parties := l.take(p)
+	if len(parties) == 1 && parties[0] == p {
+		if !s.trip(p.ctx, l, parties, nil) {
+			return
 		}
+		parties = l.next()
+	}
+	if parties != nil {
+		s.background.Go(func() { s.drive(l, parties) })
 	}
 }
 
 // drive makes trips on a line as long as somebody waits.
-func (s *Store) drive(parties []*party) {
+func (s *Store) drive(l *lines, parties []*party) {
 	for parties != nil {
-		ctx, cancel := together(parties)
-		keeps := s.trip(ctx, parties, cancel)
+		ctx, cancel := context.WithCancel(context.Background())
+		keeps := s.trip(ctx, l, parties, cancel)
 		cancel()
 		if !keeps {
 			return
 		}
-		parties = s.lines.next()
+		parties = l.next()
 	}
 }
 
-// together is the context of a trip that goes on until nobody is left whom it serves.
-func together(parties []*party) (context.Context, context.CancelFunc) {
-	ctx, end := context.WithCancel(context.Background())
-	stops := make([]func() bool, len(parties))
+// endWithout ends a trip, which has ctx, when nobody is left whom it serves.
+func endWithout(ctx context.Context, parties []*party, end func()) {
 	var gone atomic.Int32
+	stops := make([]func() bool, len(parties))
 	for i, p := range parties {
 		stops[i] = context.AfterFunc(p.ctx, func() {
 			if gone.Add(1) == int32(len(parties)) && slices.ContainsFunc(parties, (*party).isOpen) {
@@ -266,30 +301,47 @@ func together(parties []*party) (context.Context, context.CancelFunc) {
 			}
 		})
 	}
-	return ctx, func() {
+	context.AfterFunc(ctx, func() { // who waits for long must not keep what others were given
 		for _, stop := range stops {
 			stop()
 		}
-		end()
-	}
+	})
 }
 
-// trip makes one trip of a line, and says whether the line is still its own. Cancel ends it.
-func (s *Store) trip(ctx context.Context, parties []*party, cancel func()) (keeps bool) {
-	s.background.Add(1)
-	late := time.AfterFunc(s.lines.hold, func() {
-		defer s.background.Done()
-		s.drive(s.lines.next())
-	})
-	s.ask(ctx, parties, cancel)
-	if keeps = late.Stop(); keeps {
-		s.background.Done()
+// trip makes one trip of a line, and says whether the line is still its own. Cancel, which is nil where ctx is the party's, ends it: one that takes long looks who is
+// left, others are over before that would pay.
+func (s *Store) trip(ctx context.Context, l *lines, parties []*party, cancel func()) (keeps bool) {
+	if l.crowd > 0 {
+		defer s.after(awhile, func() { s.drive(l, l.more()) })()
 	}
-	return keeps
+	late := s.after(l.hold, func() {
+		if cancel != nil {
+			endWithout(ctx, parties, cancel)
+		}
+		s.drive(l, l.next())
+	})
+	s.ask(ctx, l, parties, cancel)
+	return late()
+}
+
+// after does something in the background unless it is stopped before, which stop says. Close waits for it.
+func (s *Store) after(wait time.Duration, do func()) (stop func() bool) {
+	s.background.Add(1)
+	timer := time.AfterFunc(wait, func() {
+		defer s.background.Done()
+		do()
+	})
+	return func() bool {
+		stopped := timer.Stop()
+		if stopped {
+			s.background.Done()
+		}
+		return stopped
+	}
 }
 
 // ask has all questions of the parties asked in one trip. Who has company leaves when it takes too long.
-func (s *Store) ask(ctx context.Context, parties []*party, cancel func()) {
+func (s *Store) ask(ctx context.Context, l *lines, parties []*party, cancel func()) {
 	defer leave(parties...) // whoever has not been asked
 	defer func() {
 		if value := recover(); value != nil { // whoever's rows cannot be taken panics again when it asks alone
@@ -298,7 +350,7 @@ func (s *Store) ask(ctx context.Context, parties []*party, cancel func()) {
 	}()
 	err := s.on(ctx, func(c *conn) error {
 		if len(parties) > 1 {
-			late := time.AfterFunc(s.lines.patience, func() {
+			late := time.AfterFunc(l.patience, func() {
 				leave(parties...)
 				cancel()
 			})
