@@ -54,7 +54,9 @@ by side. It starts although a database is away, says so at /readyz, and recovers
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(garbage)
 			}
-			log := slog.New(server.LogHandler(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
+			lines, flush := logTogether(cmd.ErrOrStderr())
+			defer flush()
+			log := slog.New(server.LogHandler(lines))
 			listener, err := listen(cmd.Context(), address)
 			if err != nil {
 				return err
