@@ -130,12 +130,12 @@ func (a *authenticator) verify(token string) (claim, error) {
 // authenticateHeader puts the viewer whom the Authorization header names into the request's context. Without one there is no viewer, which is no
 // error.
 func (s *Server) authenticateHeader(r *http.Request) (context.Context, error) {
-	session, err := s.sessionOf(r)
+	session, err := s.sessionOf(r, s.acceptedBy(r.Header))
 	return session.context(r.Context()), err
 }
 
 // sessionOf is what the Authorization header gives; the zero session without one. Clients who may want an event stream wait for their turn.
-func (s *Server) sessionOf(r *http.Request) (Session, error) {
+func (s *Server) sessionOf(r *http.Request, accepted accepted) (Session, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
 		return Session{}, nil
@@ -144,7 +144,7 @@ func (s *Server) sessionOf(r *http.Request) (Session, error) {
 	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
 		return Session{}, models.Errorf(models.Unauthenticated, "the Authorization header must be: Bearer, a space and a token")
 	}
-	if takesEvents(r.Header) {
+	if accepted.events {
 		return s.streams.authenticate(r.Context(), strings.TrimSpace(token))
 	}
 	return s.authenticate(r.Context(), strings.TrimSpace(token))

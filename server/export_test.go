@@ -5,8 +5,10 @@ var (
 	CheckDefers = checkDefers
 	CostOf      = costOf
 	DecodeJSON  = decodeJSON
-	Negotiate   = negotiate
 )
+
+// MediaType is that of an answer to who accepts this.
+func MediaType(accept string) string { return acceptedFrom(accept).json }
 
 // Check holds a document against the limits that need no schema.
 func (l Limits) Check(query string) error {

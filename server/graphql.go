@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -20,30 +21,30 @@ const (
 	writeTimeout = 60 * time.Second // to take the answer, beyond the operation's own time
 )
 
+// Values of headers that all answers share: net/http reads them.
+var noStore, noSniff = []string{"no-store"}, []string{"nosniff"}
+
 // serveGraphQL is GraphQL over HTTP: POST with JSON, and GET for queries. Whatever goes wrong, the answer is JSON with coded errors. Only an
 // operation with @defer is answered in parts, to clients who read them; each part is JSON too. Clients who ask for events get events.
 func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Add("Vary", "Accept, Authorization")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
 	if s.websocket.Supports(r) {
 		s.websocket.Do(w, r, s.exec)
 		return
 	}
-	if r.Method == http.MethodGet && !r.URL.Query().Has("query") && acceptsHTML(r.Header) {
+	accepted := s.acceptedBy(r.Header)
+	if accepted.html && r.Method == http.MethodGet && !r.URL.Query().Has("query") {
 		http.Redirect(w, r, "/", http.StatusSeeOther) // a person with a browser wants the playground
 		return
 	}
-	mediaType, ok := negotiate(r.Header)
-	if !ok && takesEvents(r.Header) {
-		mediaType, ok = plainJSON, true // for what never becomes an operation
-	}
-	if !ok {
+	mediaType := cmp.Or(accepted.json, plainJSON) // for who takes only events too, of what never becomes an operation
+	if accepted.json == "" && !accepted.events {
 		s.refuse(w, r, plainJSON, refuse(http.StatusNotAcceptable, "the answer can only be %s or %s", responseJSON, plainJSON))
 		return
 	}
-	session, err := s.sessionOf(r)
+	session, err := s.sessionOf(r, accepted)
 	if err != nil {
 		s.refuse(w, r, mediaType, &refusal{err: err})
 		return
@@ -56,7 +57,7 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 			s.refuseFile(w, r, err)
 			return
 		}
-		s.execute(ctx, w, r, params, mediaType, session)
+		s.execute(ctx, w, r, params, accepted, session)
 		return
 	}
 	params, refused := s.read(w, r)
@@ -64,7 +65,7 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, mediaType, refused)
 		return
 	}
-	s.execute(session.context(r.Context()), w, r, params, mediaType, session)
+	s.execute(session.context(r.Context()), w, r, params, accepted, session)
 }
 
 func (s *Server) read(w http.ResponseWriter, r *http.Request) (*graphql.RawParams, *refusal) {
@@ -75,9 +76,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (*graphql.RawParam
 	case http.MethodGet:
 		return readURL(r.URL)
 	case http.MethodPost:
-		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-		// A deadline that passes later would end the context as if the client had left.
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // which net/http takes away when all of the body is there
 		return readBody(w, r, s.limits.Body)
 	default:
 		refused := refuse(http.StatusMethodNotAllowed, "use POST, or GET for queries")
@@ -86,18 +85,19 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (*graphql.RawParam
 	}
 }
 
-func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Request, params *graphql.RawParams, mediaType string, session Session) {
+func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Request, params *graphql.RawParams, accepted accepted, session Session) {
+	mediaType := cmp.Or(accepted.json, plainJSON)
 	began := time.Now()
 	ctx = graphql.StartOperationTrace(ctx)
 	params.Headers = r.Header
-	resume(params, r.Header)
+	resume(params, r.Header, accepted)
 	taken := &parts{}
-	if takesParts(r.Header) {
+	if accepted.parts {
 		ctx = context.WithValue(ctx, partsKey{}, taken)
 	}
 	operation, errs := s.exec.CreateOperationContext(ctx, params)
 	kind := requestFrom(ctx).kindOfOperation()
-	events := wantsEvents(r.Header, kind)
+	events := accepted.eventsFor(kind)
 	if refused := refuseKind(r.Method, kind, events); refused != nil {
 		s.metrics.operated(kind, outcomeRefused, time.Since(began))
 		s.refuse(w, r, mediaType, refused)

@@ -16,7 +16,7 @@ const maxJSONDepth = 64
 // decodeJSON reads exactly one JSON value, more strictly than encoding/json: no invalid UTF-8, no lone surrogates, no repeated keys, nothing after
 // the value. Numbers stay exact (json.Number). Its errors say what is wrong without repeating the text.
 func decodeJSON(text []byte) (any, error) {
-	decoder := jsontext.NewDecoder(bytes.NewBuffer(text))
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true)) // decodeValue sees them, for less
 	value, err := decodeValue(decoder)
 	if err != nil {
 		return nil, inWords(err)
@@ -43,9 +43,12 @@ func decodeValue(decoder *jsontext.Decoder) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			name := key.String() // before the next token
+			name, size := key.String(), len(object) // before the next token
 			if object[name], err = decodeValue(decoder); err != nil {
 				return nil, err
+			}
+			if len(object) == size {
+				return nil, errRepeated
 			}
 		}
 		_, err := decoder.ReadToken()
@@ -72,13 +75,14 @@ func decodeValue(decoder *jsontext.Decoder) (any, error) {
 	}
 }
 
-var errDepth = fmt.Errorf("nested more than %d levels deep", maxJSONDepth)
+var (
+	errDepth    = fmt.Errorf("nested more than %d levels deep", maxJSONDepth)
+	errRepeated = errors.New("an object has the same key twice")
+)
 
 func inWords(err error) error {
 	var syntactic *jsontext.SyntacticError
 	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return errors.New("an object has the same key twice")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("it ends too early")
 	case errors.As(err, &syntactic):

@@ -83,10 +83,10 @@ func (r *request) addErrors(errs gqlerror.List) {
 	}
 }
 
-func (r *request) attributes() []slog.Attr {
+// attributes adds what the log says of the request.
+func (r *request) attributes(attributes []slog.Attr) []slog.Attr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var attributes []slog.Attr
 	if r.kind != "" {
 		attributes = append(attributes, slog.String("type", string(r.kind)), slog.String("operation", r.operation))
 	}
@@ -99,7 +99,10 @@ func (r *request) attributes() []slog.Attr {
 	return attributes
 }
 
-const requestIDHeader = "X-Request-Id"
+const (
+	requestIDHeader    = "X-Request-Id"
+	requestIDAttribute = "request_id"
+)
 
 // requestID takes the caller's id where it is harmless in a log, and makes one otherwise.
 func requestID(h http.Header) string {
@@ -124,9 +127,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		observed := &responseWriter{ResponseWriter: w}
 		r = r.WithContext(models.WithOrigin(context.WithValue(r.Context(), requestKey{}, about), s.originOf(r, about.id)))
 		route := routeOf(r.URL.Path)
-		s.metrics.inFlight.Inc()
+		s.metrics.inFlight.Add(1)
 		defer func() {
-			s.metrics.inFlight.Dec()
+			s.metrics.inFlight.Add(-1)
 			if value := recover(); value != nil {
 				if value == http.ErrAbortHandler {
 					panic(value)
@@ -145,10 +148,11 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				return
 			}
 			line := slog.NewRecord(began.Add(elapsed), level, "request", 0) // whose place in the source slog would look for
-			line.AddAttrs(slog.String("method", r.Method), slog.String("path", loggedPath(route, r.URL.Path)),
-				slog.Int("status", observed.status), slog.Duration("duration", elapsed), slog.Int64("bytes", observed.bytes))
-			line.AddAttrs(about.attributes()...)
-			_ = s.log.Handler().Handle(r.Context(), line) // as slog itself has it: there is nobody to tell
+			var room [10]slog.Attr
+			attributes := about.attributes(append(room[:0], slog.String("method", r.Method), slog.String("path", loggedPath(route, r.URL.Path)),
+				slog.Int("status", observed.status), slog.Duration("duration", elapsed), slog.Int64("bytes", observed.bytes)))
+			line.AddAttrs(append(attributes, slog.String(requestIDAttribute, about.id))...)
+			_ = s.lines.Handle(r.Context(), line) // as slog itself has it: there is nobody to tell
 		}()
 		next.ServeHTTP(observed, r)
 	})
@@ -207,7 +211,9 @@ func (w *responseWriter) Flush() { _ = http.NewResponseController(w.ResponseWrit
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // LogHandler adds the request's id to every line that is written with a request's context.
-func LogHandler(next slog.Handler) slog.Handler {
+func LogHandler(next slog.Handler) slog.Handler { return logHandlerOf(next) }
+
+func logHandlerOf(next slog.Handler) logHandler {
 	if already, ok := next.(logHandler); ok {
 		return already
 	}
@@ -219,7 +225,7 @@ type logHandler struct{ slog.Handler }
 func (h logHandler) Handle(ctx context.Context, record slog.Record) error {
 	if about := requestFrom(ctx); about.id != "" {
 		record = record.Clone()
-		record.AddAttrs(slog.String("request_id", about.id))
+		record.AddAttrs(slog.String(requestIDAttribute, about.id))
 	}
 	return h.Handler.Handle(ctx, record)
 }

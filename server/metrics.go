@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +21,14 @@ import (
 type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.HistogramVec
-	inFlight   prometheus.Gauge
+	ended      map[ending]prometheus.Observer // operations, of which there are few kinds
+	inFlight   atomic.Int64
+}
+
+// ending is how an operation ended.
+type ending struct {
+	kind    ast.Operation
+	outcome string
 }
 
 func newMetrics(registry *prometheus.Registry, streams func() int) (*metrics, error) {
@@ -31,13 +40,18 @@ func newMetrics(registry *prometheus.Registry, streams func() int) (*metrics, er
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "netra_operation_duration_seconds", Help: "How long GraphQL operations took, subscriptions until their end.", Buckets: buckets,
 		}, []string{"type", "outcome"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "netra_http_requests_in_flight", Help: "HTTP requests being answered.",
-		}),
+		ended: map[ending]prometheus.Observer{},
+	}
+	for _, kind := range []ast.Operation{ast.Query, ast.Mutation, ast.Subscription, noOperation} {
+		for _, outcome := range []string{outcomeOK, outcomeErrors, outcomeRefused} {
+			m.ended[ending{kind, outcome}] = m.operations.WithLabelValues(string(kind), outcome)
+		}
 	}
 	var failures []error
 	for _, collector := range []prometheus.Collector{
-		m.requests, m.operations, m.inFlight,
+		m.requests, m.operations,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "netra_http_requests_in_flight", Help: "HTTP requests being answered."},
+			func() float64 { return float64(m.inFlight.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "netra_streams", Help: "Open websockets and event streams."},
 			func() float64 { return float64(streams()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -63,11 +77,11 @@ const (
 	outcomeRefused = "refused" // no answer at all
 )
 
+// noOperation is the kind of what never became one.
+const noOperation ast.Operation = "unknown"
+
 func (m *metrics) operated(kind ast.Operation, outcome string, elapsed time.Duration) {
-	if kind == "" {
-		kind = "unknown"
-	}
-	m.operations.WithLabelValues(string(kind), outcome).Observe(elapsed.Seconds())
+	m.ended[ending{cmp.Or(kind, noOperation), outcome}].Observe(elapsed.Seconds())
 }
 
 // serveMetrics answers processes on this machine, unless a proxy there speaks for somebody else, and superusers.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
 )
 
 // The media types of GraphQL over HTTP. Under the older one every well-formed request is answered with 200.
@@ -21,14 +23,57 @@ const (
 // offers are in the order that decides where a client has no preference.
 var offers = [...]string{plainJSON, responseJSON}
 
-// negotiate chooses the media type of an answer in one piece; false when the client accepts none that we have.
-func negotiate(h http.Header) (string, bool) {
+// accepted is how a client takes an answer.
+type accepted struct {
+	json   string // the media type of an answer in one piece; "" when the client accepts none that we have
+	parts  bool   // of an operation with @defer, as they come. Clients say so by name: a wildcard will not do
+	events bool   // server-sent ones, by name too
+	html   bool   // a person with a browser
+}
+
+// What clients accept is the same in all of their requests, and as long as they like.
+const (
+	maxAccepts      = 100
+	maxAcceptLength = 200 // bytes of what is kept
+)
+
+func (s *Server) acceptedBy(h http.Header) accepted {
 	accept := strings.Join(h.Values("Accept"), ",")
-	if strings.TrimSpace(accept) == "" {
-		return plainJSON, true
+	known, ok := s.accepts.Get(accept)
+	if !ok {
+		if known = acceptedFrom(accept); len(accept) <= maxAcceptLength {
+			s.accepts.Add(strings.Clone(accept), known) // not all of the header's memory
+		}
 	}
+	return known
+}
+
+func acceptedFrom(accept string) accepted {
 	ranges := parseAccept(accept)
-	var best string
+	a := accepted{json: ranges.choose()}
+	for _, r := range ranges {
+		if r.quality > 0 {
+			a.parts = a.parts || r.name == mixed && cmp.Or(r.parameters["deferspec"], mixedOf) == mixedOf &&
+				r.parameters["incrementalspec"] == "" && r.parameters["subscriptionspec"] == ""
+			a.events = a.events || r.name == eventStreamType
+		}
+	}
+	if a.json == "" && a.parts {
+		a.json = plainJSON // what the parts are made of, for what has none
+	}
+	match, ok := ranges.match("text/html")
+	a.html = ok && match.quality > 0 && match.specificity == 2
+	return a
+}
+
+// eventsFor says whether an operation is answered as events: a subscription whenever the client takes them, anything else only for a client
+// who takes nothing else.
+func (a accepted) eventsFor(kind ast.Operation) bool {
+	return a.events && (kind == ast.Subscription || a.json == "")
+}
+
+// choose is the media type of ours that a client likes best; "" when it accepts none. Whoever says nothing accepts everything.
+func (ranges mediaRanges) choose() (best string) {
 	var chosen mediaRange
 	for _, offer := range offers {
 		match, ok := ranges.match(offer)
@@ -39,27 +84,7 @@ func negotiate(h http.Header) (string, bool) {
 			best, chosen = offer, match
 		}
 	}
-	if best == "" && takesParts(h) {
-		best = plainJSON // what the parts are made of, for what has none
-	}
-	return best, best != ""
-}
-
-// takesParts tells clients who read the answer to an operation with @defer as it comes. They say so by name: a wildcard will not do.
-func takesParts(h http.Header) bool {
-	for _, r := range parseAccept(strings.Join(h.Values("Accept"), ",")) {
-		if r.name == mixed && r.quality > 0 && cmp.Or(r.parameters["deferspec"], mixedOf) == mixedOf &&
-			r.parameters["incrementalspec"] == "" && r.parameters["subscriptionspec"] == "" {
-			return true
-		}
-	}
-	return false
-}
-
-// acceptsHTML tells a person with a browser.
-func acceptsHTML(h http.Header) bool {
-	match, ok := parseAccept(strings.Join(h.Values("Accept"), ",")).match("text/html")
-	return ok && match.quality > 0 && match.specificity == 2
+	return best
 }
 
 type mediaRange struct {
@@ -73,8 +98,13 @@ type mediaRange struct {
 type mediaRanges []mediaRange
 
 func parseAccept(accept string) mediaRanges {
+	if strings.TrimSpace(accept) == "" {
+		accept = "*/*"
+	}
 	var ranges mediaRanges
-	for place, part := range strings.Split(accept, ",") {
+	place := -1
+	for part := range strings.SplitSeq(accept, ",") {
+		place++
 		name, parameters, err := parseMediaType(part)
 		if err != nil {
 			continue

@@ -17,7 +17,9 @@ func (s *Server) originOf(r *http.Request, id string) models.Origin {
 	if err != nil {
 		return origin // a test's, or a socket's
 	}
-	origin.Address = peer.Addr().Unmap()
+	if origin.Address = peer.Addr().Unmap(); !s.trusts(origin.Address) {
+		return origin
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
 		if !s.trusts(origin.Address) {

@@ -48,7 +48,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*graphql.Raw
 	buffer := buffers.Get().(*bytes.Buffer)
 	buffer.Reset()
 	defer putBuffer(buffer)
-	if _, err := io.Copy(buffer, http.MaxBytesReader(w, r.Body, limit)); err != nil {
+	body := r.Body
+	if r.ContentLength < 0 { // of what said how long it is, net/http reads no more
+		body = http.MaxBytesReader(w, body, limit)
+	}
+	if _, err := io.Copy(buffer, body); err != nil {
 		var over *http.MaxBytesError
 		if errors.As(err, &over) {
 			return nil, tooLarge()

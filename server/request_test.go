@@ -169,7 +169,7 @@ func TestServer_NumbersStayExact(t *testing.T) {
 	require.Equal(t, map[string]any{"n": json.Number("12345678901234567890"), "x": json.Number("0.1e1")}, value)
 }
 
-func TestNegotiate(t *testing.T) {
+func TestMediaType(t *testing.T) {
 	t.Parallel()
 	for accept, want := range map[string]string{
 		"":                                      jsonType,
@@ -193,9 +193,7 @@ func TestNegotiate(t *testing.T) {
 		"multipart/mixed":                       jsonType,
 		",,":                                    "",
 	} {
-		got, ok := server.Negotiate(http.Header{"Accept": {accept}})
-		require.Equal(t, want, got, accept)
-		require.Equal(t, want != "", ok, accept)
+		require.Equal(t, want, server.MediaType(accept), accept)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/99designs/gqlgen/graphql/executor"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vektah/gqlparser/v2/ast"
 
@@ -72,6 +73,8 @@ type Server struct {
 	metrics    *metrics
 	registry   *prometheus.Registry
 	log        *slog.Logger
+	accepts    *lru.Cache[string, accepted] // by the header
+	lines      slog.Handler                 // the log's, for lines that have the request's id already
 }
 
 // New makes a server. It fails for a configuration that cannot work.
@@ -96,7 +99,11 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the token cache: %w", err)
 	}
-	limits := cfg.Limits.withDefaults()
+	accepts, err := lru.New[string, accepted](maxAccepts)
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of what clients accept: %w", err)
+	}
+	limits, handler := cfg.Limits.withDefaults(), logHandlerOf(cfg.Log.Handler())
 	s := &Server{
 		auth:       auth,
 		keys:       cfg.AuthenticateKey,
@@ -113,7 +120,9 @@ func New(cfg Config) (*Server, error) {
 		standing:   cfg.Standing,
 		grace:      cmp.Or(cfg.Grace, 10*time.Second),
 		registry:   cfg.Metrics,
-		log:        slog.New(LogHandler(cfg.Log.Handler())),
+		log:        slog.New(handler),
+		lines:      handler.Handler,
+		accepts:    accepts,
 	}
 	s.streams = NewStreams(StreamsConfig{Authenticate: s.authenticate, Standing: cfg.Standing, Settings: cfg.Streams, Log: s.log})
 	s.websocket = NewWebsocket(WebsocketConfig{Streams: s.streams, CheckOrigin: s.origins.allow, Log: s.log, Ended: func(kind ast.Operation, outcome string, elapsed time.Duration) {

@@ -22,33 +22,13 @@ import (
 
 const eventStreamType = "text/event-stream"
 
-// takesEvents tells clients who read server-sent events. They say so by name: a wildcard will not do.
-func takesEvents(h http.Header) bool {
-	for _, accepted := range parseAccept(strings.Join(h.Values("Accept"), ",")) {
-		if accepted.name == eventStreamType && accepted.quality > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// wantsEvents says whether an operation is answered as events: a subscription whenever the client takes them, anything else only for a client
-// who takes nothing else.
-func wantsEvents(h http.Header, kind ast.Operation) bool {
-	if !takesEvents(h) {
-		return false
-	}
-	_, json := negotiate(h)
-	return kind == ast.Subscription || !json
-}
-
 // afterVariable is the variable that says where a subscription resumes, by our own convention.
 const afterVariable = "after"
 
 // resume puts the id of the last event that a client has seen into the variable. An operation that does not declare it sends no ids.
-func resume(params *graphql.RawParams, h http.Header) {
+func resume(params *graphql.RawParams, h http.Header, accepted accepted) {
 	last := h.Get("Last-Event-ID")
-	if last == "" || !takesEvents(h) {
+	if last == "" || !accepted.events {
 		return
 	}
 	params.Variables = maps.Clone(params.Variables)

@@ -479,9 +479,9 @@ func (s *socket) record(ctx context.Context, did deed) {
 	if s.transport.cfg.Ended != nil {
 		s.transport.cfg.Ended(about.kindOfOperation(), did.outcome, elapsed)
 	}
-	s.transport.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "operation", append([]slog.Attr{
+	s.transport.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "operation", about.attributes([]slog.Attr{
 		slog.String("transport", s.conn.Subprotocol()), slog.String("outcome", did.outcome), slog.Duration("duration", elapsed), slog.Int("events", did.events),
-	}, about.attributes()...)...)
+	})...)
 }
 
 func (s *socket) queryEnded() {

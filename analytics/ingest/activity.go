@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -16,26 +17,25 @@ const (
 
 // activity adds up what users do until it is flushed.
 type activity struct {
-	mu     sync.Mutex
-	counts map[deed]*tally
-	day    int64                          // since 1970, of known
-	known  map[uint32]map[string]struct{} // the names of the day
-	names  int
+	mu      sync.Mutex
+	day     int64                        // since 1970, of known
+	known   map[uint32]map[string]*tally // of the day, by the user and the name
+	names   int
+	others  map[uint32]*tally // what has other names, since the last flush
+	counted []*tally          // what is to be flushed
 }
 
-type deed struct {
+// tally is what a user did by one name on a day.
+type tally struct {
 	day    int64
 	user   uint32
 	action string
-}
-
-type tally struct {
-	count uint64
-	spent time.Duration
+	count  uint64
+	spent  time.Duration
 }
 
 func newActivity() *activity {
-	return &activity{counts: map[deed]*tally{}, known: map[uint32]map[string]struct{}{}}
+	return &activity{known: map[uint32]map[string]*tally{}, others: map[uint32]*tally{}}
 }
 
 // Activity counts one operation of a user for user_activity: what it was called and how long it took. It costs a look into a map; what a crash of
@@ -47,23 +47,21 @@ func (i *Ingester) Activity(userID int, action string, took time.Duration) {
 func (a *activity) add(at time.Time, user uint32, action string, count uint64, spent time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	d := deed{day: at.Unix() / 86400, user: user}
-	d.action = a.admit(d.day, user, action)
-	t := a.counts[d]
-	if t == nil {
-		t = &tally{}
-		a.counts[d] = t
+	if day := at.Unix() / 86400; day != a.day {
+		a.day, a.names = day, 0
+		clear(a.known)
+		clear(a.others)
+	}
+	t := a.of(user, action)
+	if t.count == 0 {
+		a.counted = append(a.counted, t)
 	}
 	t.count += count
 	t.spent += spent
 }
 
-// admit bounds the names, which clients choose.
-func (a *activity) admit(day int64, user uint32, action string) string {
-	if day != a.day {
-		a.day, a.names = day, 0
-		clear(a.known)
-	}
+// of bounds the names, which clients choose.
+func (a *activity) of(user uint32, action string) *tally {
 	if len(action) > maxAction {
 		cut := maxAction
 		for cut > 0 && !utf8.RuneStart(action[cut]) {
@@ -72,35 +70,48 @@ func (a *activity) admit(day int64, user uint32, action string) string {
 		action = action[:cut]
 	}
 	names := a.known[user]
-	if _, ok := names[action]; ok {
-		return action
+	if t := names[action]; t != nil {
+		return t
 	}
 	if len(names) >= maxUserActions || a.names >= maxActions {
-		return otherActions
+		t := a.others[user]
+		if t == nil {
+			t = &tally{day: a.day, user: user, action: otherActions}
+			a.others[user] = t
+		}
+		return t
 	}
 	if names == nil {
-		names = map[string]struct{}{}
+		names = map[string]*tally{}
 		a.known[user] = names
 	}
-	names[action] = struct{}{}
+	action = strings.Clone(action) // which is a part of a document
+	t := &tally{day: a.day, user: user, action: action}
+	names[action] = t
 	a.names++
-	return action
+	return t
 }
 
-func (a *activity) take() map[deed]*tally {
+func (a *activity) take() []tally {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.counts) == 0 {
+	if len(a.counted) == 0 {
 		return nil
 	}
-	taken := a.counts
-	a.counts = make(map[deed]*tally, len(taken))
+	taken := make([]tally, len(a.counted))
+	for i, t := range a.counted {
+		taken[i] = *t
+		t.count, t.spent = 0, 0
+	}
+	clear(a.counted)
+	a.counted = a.counted[:0]
+	clear(a.others)
 	return taken
 }
 
-func (a *activity) giveBack(taken map[deed]*tally) {
-	for d, t := range taken {
-		a.add(time.Unix(d.day*86400, 0), d.user, d.action, t.count, t.spent)
+func (a *activity) giveBack(taken []tally) {
+	for _, t := range taken {
+		a.add(time.Unix(t.day*86400, 0), t.user, t.action, t.count, t.spent)
 	}
 }
 
@@ -111,11 +122,11 @@ func (i *Ingester) flushActivity(ctx context.Context) {
 		return
 	}
 	b := newBlock(activityTable)
-	for d, t := range taken {
+	for _, t := range taken {
 		b.rows++
-		b.sections[activityDate] = append(b.sections[activityDate], byte(d.day), byte(d.day>>8))
-		b.put32(activityUser, d.user)
-		b.putText(activityAction, []byte(d.action))
+		b.sections[activityDate] = append(b.sections[activityDate], byte(t.day), byte(t.day>>8))
+		b.put32(activityUser, t.user)
+		b.putText(activityAction, []byte(t.action))
 		b.put64(activityCount, t.count)
 		// What is left of a millisecond is not much beside the next count's; dropping it would make quick operations free.
 		b.put64(activityDuration, uint64((t.spent+time.Millisecond/2)/time.Millisecond))
