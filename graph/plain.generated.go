@@ -13,11 +13,11 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// Plain gives the plan for what is selected of objects of a type; nil where something is not plain.
-func Plain(resolvers ResolverRoot, loading plain.Loading) plain.Fields {
+// Plain answers plain fields without the executor. Fields of the query's root need may to say that the viewer may use them.
+func Plain(resolvers ResolverRoot, loading plain.Loading, may func(context.Context) error) plain.Fields {
 	// Plans outlive the operation that they are made for, so they know of none.
 	ec := newExecutionContext(nil, &executableSchema{Resolvers: resolvers}, nil)
-	return func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) plain.Plan {
+	return plain.Fields{Compile: func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) plain.Plan {
 		switch typeName {
 		case "ActiveUsers":
 			return plain.Compile(operation, ec.plainActiveUsers(), selections, loading)
@@ -188,6 +188,56 @@ func Plain(resolvers ResolverRoot, loading plain.Loading) plain.Fields {
 		default:
 			return nil
 		}
+	}, Roots: ec.plainRoots(), May: may}
+}
+
+func (ec *executionContext) plainRoots() map[string]plain.Root {
+	resolver := sync.OnceValue(ec.Resolvers.Query)
+	return map[string]plain.Root{
+		"viewer": {Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) { return resolver().Viewer(ctx) }},
+		"apiKey": {Arguments: ec.field_Query_apiKey_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().APIKey(ctx, fc.Args["id"].(string))
+		}},
+		"auditLog": {Arguments: ec.field_Query_auditLog_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().AuditLog(ctx, fc.Args["id"].(string))
+		}},
+		"auditLogs": {Arguments: ec.field_Query_auditLogs_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().AuditLogs(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.AuditLogFilter), fc.Args["orderBy"].(models.AuditLogOrder))
+		}},
+		"message": {Arguments: ec.field_Query_message_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Message(ctx, fc.Args["id"].(string))
+		}},
+		"platform": {Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) { return resolver().Platform(ctx) }},
+		"workload": {Arguments: ec.field_Query_workload_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Workload(ctx, fc.Args["id"].(string))
+		}},
+		"reference": {Arguments: ec.field_Query_reference_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Reference(ctx, fc.Args["id"].(string))
+		}},
+		"run": {Arguments: ec.field_Query_run_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Run(ctx, fc.Args["id"].(string))
+		}},
+		"search": {Arguments: ec.field_Query_search_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Search(ctx, fc.Args["query"].(string), fc.Args["types"].([]models.SearchType), fc.Args["similarTo"].(*models.SimilarityInput), fc.Args["first"].(*int), fc.Args["after"].(*string))
+		}},
+		"similarReferences": {Arguments: ec.field_Query_similarReferences_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().SimilarReferences(ctx, fc.Args["to"].(models.SimilarityInput), fc.Args["first"].(int), fc.Args["minScore"].(*float64))
+		}},
+		"supplyItem": {Arguments: ec.field_Query_supplyItem_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().SupplyItem(ctx, fc.Args["id"].(string))
+		}},
+		"supplyItems": {Arguments: ec.field_Query_supplyItems_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().SupplyItems(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.SupplyItemFilter), fc.Args["orderBy"].(models.SupplyItemOrder))
+		}},
+		"thread": {Arguments: ec.field_Query_thread_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Thread(ctx, fc.Args["id"].(string))
+		}},
+		"user": {Arguments: ec.field_Query_user_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().User(ctx, fc.Args["id"].(string))
+		}},
+		"users": {Arguments: ec.field_Query_users_args, Resolve: func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+			return resolver().Users(ctx, fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string), fc.Args["filter"].(*models.UserFilter), fc.Args["orderBy"].(models.UserOrder))
+		}},
 	}
 }
 

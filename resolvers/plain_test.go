@@ -1,6 +1,7 @@
 package resolvers_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,8 +10,10 @@ import (
 	"testing"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/executor"
 	"github.com/stretchr/testify/require"
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/netra-ai/netra/graph"
 	"github.com/netra-ai/netra/graph/plain"
@@ -46,10 +49,11 @@ func comparePlain(t *testing.T, db *testdb.DB, pool *pool, broken bool) {
 	byExecutor, both := real(t, db), real(t, db)
 	byExecutor.exec = newAPI(byExecutor.root).exec
 	var plans, others, failed int64
-	compile := graph.Plain(both.root, resolvers.Loading)
+	answering := graph.Plain(both.root, resolvers.Loading, anybody)
+	compile := answering.Compile
 	both.exec = newAPI(both.root).exec
 	both.exec.SetQueryCache(graphql.MapCache[*ast.QueryDocument]{}) // plans are kept with a document
-	both.exec.Use(plain.Fields(func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) plain.Plan {
+	answering.Compile = func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) plain.Plan {
 		plan := compile(operation, typeName, selections)
 		if plan == nil {
 			atomic.AddInt64(&others, 1)
@@ -57,14 +61,17 @@ func comparePlain(t *testing.T, db *testdb.DB, pool *pool, broken bool) {
 			atomic.AddInt64(&plans, 1)
 		}
 		return plan
-	}))
+	}
+	both.exec.Use(answering)
 	schema := graph.NewExecutableSchema(graph.Config{}).Schema()
 	kept := keeper()
+	var compared *graphql.Response
 	compare := func(viewer models.Viewer, op operation) {
 		about := fmt.Sprintf("%s\n%v", op.Query, op.Variables)
 		var wantTally, gotTally models.Tally
 		want := byExecutor.respond(models.WithTally(t.Context(), &wantTally), viewer, op)
 		got := both.respond(plain.Keep(models.WithTally(t.Context(), &gotTally), kept(op.Query)), viewer, op)
+		compared = want
 		require.Equal(t, string(want.Data), string(got.Data), about)
 		wantErrors, err := json.Marshal(want.Errors)
 		require.NoError(t, err)
@@ -117,7 +124,96 @@ func comparePlain(t *testing.T, db *testdb.DB, pool *pool, broken bool) {
 			compare(models.Viewer{UserID: tenantA}, op)
 		}
 	}
+	for _, selection := range []string{
+		`{ t: thread(id: $id) { __typename id title user { name } messages(first: 2) { nodes { content } totalCount } } }`,
+		`{ thread(id: $id) { id } ... on Query { thread(id: $id) { title user { id } } } }`,
+		`{ thread(id: $id) @include(if: $yes) { id runs(first: 1) { nodes { user { name } } } } }`,
+		`{ thread(id: $id) { usage(range: { from: "2026-03-01T00:00:00Z", to: "2026-03-02T00:00:00Z" }) { requests } } }`,
+		`{ thread(id: "malformed") { id } }`,
+		`{ __typename thread(id: $id) { id } viewer { name } }`,
+		`{ node(id: $id) { id } }`,
+		`{ viewer { name @skip(if: $yes) } }`,
+		`{ __typename }`,
+	} {
+		op := operation{Query: "query ($id: ID!, $yes: Boolean!) " + selection}
+		for name, declared := range map[string]string{"$id)": "$id: ID!, ", "$yes)": "$yes: Boolean!"} {
+			if !strings.Contains(selection, name) {
+				op.Query = strings.Replace(op.Query, declared, "", 1)
+			}
+		}
+		op.Query = strings.Replace(op.Query, "() ", "", 1)
+		for _, id := range pool.byKind[models.KindThread] {
+			op.Variables = map[string]any{"id": id, "yes": len(id)%2 == 0}
+			compare(models.Viewer{UserID: tenantA}, op)
+		}
+		require.NotEmpty(t, compared.Data, op.Query)
+	}
 	require.Zero(t, both.loaders.Nets(), "no batch waited for a sibling that never asks")
+}
+
+// TestPlain_AnswersQueriesOfOneFieldWithoutTheExecutor shows for which queries, and that whoever may not use the root is left to the executor, which refuses.
+func TestPlain_AnswersQueriesOfOneFieldWithoutTheExecutor(t *testing.T) {
+	t.Parallel()
+	db, _ := load(t, small)
+	api := real(t, db)
+	var fields, resolved atomic.Int64
+	refusal := models.Errorf(models.Forbidden, "no")
+	ask := func(query string, may error) *graphql.Response {
+		api.exec = newAPI(api.root).exec
+		answering := graph.Plain(api.root, resolvers.Loading, func(context.Context) error { return may })
+		for name, root := range answering.Roots {
+			resolve := root.Resolve
+			root.Resolve = func(ctx context.Context, fc *graphql.FieldContext) (any, error) {
+				resolved.Add(1)
+				return resolve(ctx, fc)
+			}
+			answering.Roots[name] = root
+		}
+		api.exec.Use(answering)
+		api.exec.AroundFields(func(ctx context.Context, next graphql.Resolver) (any, error) {
+			fields.Add(1)
+			return next(ctx)
+		})
+		fields.Store(0)
+		resolved.Store(0)
+		return api.respond(plain.Keep(t.Context(), nil), models.Viewer{UserID: tenantA}, operation{Query: query})
+	}
+	require.NotEmpty(t, ask(`{ viewer { id threads(first: 2) { nodes { title messages { totalCount } } } } }`, nil).Data)
+	require.Zero(t, fields.Load())
+	require.EqualValues(t, 1, resolved.Load())
+	require.NotEmpty(t, ask(`{ viewer { id } platform { __typename } }`, nil).Data)
+	require.NotZero(t, fields.Load())
+	require.Zero(t, resolved.Load())
+	require.NotEmpty(t, ask(`{ viewer { threads(first: 2) { nodes { messages(after: "malformed") { totalCount } } } } }`, nil).Errors)
+	require.NotZero(t, fields.Load(), "what failed is the executor's to tell")
+	require.EqualValues(t, 1, resolved.Load())
+	ask(`{ viewer { id } }`, refusal)
+	require.Zero(t, resolved.Load())
+}
+
+// TestPlain_AnswersAQueryOnce shows what transports rely on, which ask for responses until there is none, and tell what goes wrong meanwhile.
+func TestPlain_AnswersAQueryOnce(t *testing.T) {
+	t.Parallel()
+	db, _ := load(t, small)
+	api := real(t, db)
+	dispatch := func(exec *executor.Executor) (graphql.ResponseHandler, context.Context) {
+		ctx := graphql.StartOperationTrace(models.WithViewer(t.Context(), models.Viewer{UserID: tenantA}))
+		operation, errs := exec.CreateOperationContext(ctx, &graphql.RawParams{Query: "{ viewer { id } }"})
+		require.Empty(t, errs)
+		return exec.DispatchOperation(plain.Keep(ctx, nil), operation)
+	}
+	wrong := gqlerror.List{gqlerror.Errorf("wrong")}
+	next, ctx := dispatch(api.exec)
+	require.Equal(t, wrong, api.exec.DispatchError(ctx, wrong).Errors)
+	require.NotEmpty(t, next(ctx).Data)
+	require.Nil(t, next(ctx))
+	require.Equal(t, wrong, api.exec.DispatchError(ctx, wrong).Errors)
+
+	panics := newAPI(api.root).exec
+	panics.Use(plain.Fields{Roots: graph.Plain(api.root, resolvers.Loading, anybody).Roots, May: anybody,
+		Compile: func(*graphql.OperationContext, string, ast.SelectionSet) plain.Plan { panic("no plan") }})
+	next, ctx = dispatch(panics)
+	require.NotEmpty(t, next(ctx).Errors)
 }
 
 // keeper keeps the plans of documents, as the server does.

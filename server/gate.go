@@ -124,13 +124,10 @@ func (g *gate) InterceptOperation(ctx context.Context, next graphql.OperationHan
 			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{coded(err.Error(), models.CodeOf(err))}})
 		}
 	}
-	if plans := g.documents.plans(operation.RawQuery, operation.Doc); plans != nil {
-		ctx = plain.Keep(ctx, plans)
-	}
-	return next(ctx)
+	return next(plain.Keep(ctx, g.documents.plans(operation.RawQuery, operation.Doc)))
 }
 
-// InterceptRootField is the one place that keeps strangers from data: no resolver runs without a viewer.
+// InterceptRootField keeps strangers from data, as mayRead does where package plain resolves a root field itself: no resolver runs without a viewer.
 func (g *gate) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
 	root := graphql.GetRootFieldContext(ctx)
 	may := mayRead

@@ -141,7 +141,7 @@ func New(cfg Config) (*Server, error) {
 	g := &gate{limits: s.limits, documents: parsed}
 	s.exec.Use(g)
 	s.exec.Use(resolvers.Notices{})
-	s.exec.Use(graph.Plain(cfg.Resolvers, resolvers.Loading))
+	s.exec.Use(graph.Plain(cfg.Resolvers, resolvers.Loading, mayRead))
 	s.later = executor.New(executable)
 	s.later.SetErrorPresenter(s.present)
 	s.later.SetRecoverFunc(recovered)

@@ -50,7 +50,7 @@ func serveBare(ctx context.Context) error {
 		exec:   executor.New(graph.NewExecutableSchema(graph.Config{Resolvers: root})),
 	}
 	b.exec.SetQueryCache(lru.New[*ast.QueryDocument](100))
-	b.exec.Use(graph.Plain(root, resolvers.Loading))
+	b.exec.Use(graph.Plain(root, resolvers.Loading, func(context.Context) error { return nil }))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -26,11 +26,18 @@ type kept struct {
 	plan       Plan
 }
 
-type keptKey struct{}
+type operationKey struct{}
 
-// Keep has plans for a document kept there: operations of ctx must be of that document.
+// operation is what is known of one for all its responses.
+type operation struct {
+	kept     *Kept
+	answered bool // without the executor, which knows of no response then
+}
+
+// Keep is for an operation that is dispatched once. It has plans for its document kept there, or only for a response where that is nil, and lets the operation be
+// answered without the executor.
 func Keep(ctx context.Context, there *Kept) context.Context {
-	return context.WithValue(ctx, keptKey{}, there)
+	return context.WithValue(ctx, operationKey{}, &operation{kept: there})
 }
 
 func (k *Kept) get(typeName string, selections ast.SelectionSet) (Plan, bool) {

@@ -479,16 +479,28 @@ func (p *plan[T]) write(ctx context.Context, value any, left *left) (*text, erro
 	return a.end(), nil
 }
 
-// Fields is an extension of the executor that answers plain fields. It gives the plan for an operation's field, whose objects are of the named type
-// of the graph; nil where there is none.
-type Fields func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) Plan
+// Fields is an extension of the executor that answers plain fields.
+type Fields struct {
+	// Compile gives the plan for an operation's field, whose objects are of the named type of the graph; nil where there is none.
+	Compile func(operation *graphql.OperationContext, typeName string, selections ast.SelectionSet) Plan
+	// Roots are the fields of the query's root, by their names, that have objects.
+	Roots map[string]Root
+	// May is whether the viewer may use fields of the root. Who may not is left to the executor, and so is everybody where it is nil.
+	May func(ctx context.Context) error
+}
+
+// Root is how a field of the query's root is resolved.
+type Root struct {
+	Arguments Arguments
+	Resolve   func(ctx context.Context, fc *graphql.FieldContext) (any, error)
+}
 
 var _ interface {
 	graphql.HandlerExtension
 	graphql.ResponseInterceptor
 	graphql.RootFieldInterceptor
 	graphql.FieldInterceptor
-} = Fields(nil)
+} = Fields{}
 
 func (Fields) ExtensionName() string                   { return "Plain" }
 func (Fields) Validate(graphql.ExecutableSchema) error { return nil }
@@ -498,14 +510,73 @@ func Without(ctx context.Context) context.Context {
 	return context.WithValue(ctx, responseKey{}, (*response)(nil))
 }
 
-// InterceptResponse keeps plans for as long as the response is made: siblings share them.
-func (Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
-	if _, without := ctx.Value(responseKey{}).(*response); !without {
-		kept, _ := ctx.Value(keptKey{}).(*Kept)
-		ctx = context.WithValue(ctx, responseKey{}, &response{kept: kept})
+// InterceptResponse keeps plans for as long as the response is made: siblings share them. A query with one field at its root, as most have, is answered here
+// when that is plain.
+func (f Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
+	if _, without := ctx.Value(responseKey{}).(*response); without {
+		return next(ctx)
+	}
+	known := &response{}
+	o, _ := ctx.Value(operationKey{}).(*operation)
+	fails := graphql.GetErrors(ctx) != nil // this is what is left to tell, and no answer
+	if o != nil {
+		known.kept = o.kept
+		if o.answered && !fails {
+			return nil
+		}
+	}
+	ctx = context.WithValue(ctx, responseKey{}, known)
+	if o != nil && f.May != nil && !fails {
+		if data := f.answer(ctx, known); data != nil {
+			o.answered = true
+			return &graphql.Response{Data: data, Errors: graphql.GetErrors(ctx), Extensions: graphql.GetExtensions(ctx)}
+		}
 	}
 	return next(ctx)
 }
+
+// answer is the data of a query; nil where the executor has to make it, of what has been resolved.
+func (f Fields) answer(ctx context.Context, known *response) []byte {
+	defer func() { _ = recover() }() // it will panic again under the executor, which reports it
+	operation := graphql.GetOperationContext(ctx)
+	if operation.Operation.Operation != ast.Query || f.May(ctx) != nil {
+		return nil
+	}
+	fields := graphql.CollectFields(operation, operation.Operation.SelectionSet, []string{queryRoot})
+	if len(fields) != 1 || fields[0].IsDeferred() {
+		return nil
+	}
+	field := fields[0]
+	root, ok := f.Roots[field.Name]
+	if !ok {
+		return nil
+	}
+	plan := known.plan(operation, field, f.Compile)
+	if plan == nil {
+		return nil
+	}
+	ctx, fc := below(ctx, queryRoot, field)
+	if !read(ctx, fc, root.Arguments) {
+		return nil
+	}
+	value, err := known.resolve(ctx, plan, queryRoot, func(ctx context.Context) (any, error) { return root.Resolve(ctx, fc) })
+	written, ok := value.(*text)
+	if !ok {
+		known.root = &resolved{value, err}
+		return nil
+	}
+	var data bytes.Buffer
+	grow(&data, written.size()+len(field.Alias)+rootRoom)
+	data.WriteString(`{"`)
+	data.WriteString(field.Alias)
+	data.WriteString(`":`)
+	written.MarshalGQL(&data)
+	data.WriteByte('}')
+	return data.Bytes()
+}
+
+// rootRoom is what stands around the text of a root's field, here and in the whole answer.
+const rootRoom = 16
 
 // InterceptRootField makes room in the buffer of the answer once, for what is known to be coming: doubling it takes three times the memory.
 func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver) graphql.Marshaler {
@@ -524,18 +595,44 @@ func (Fields) InterceptRootField(ctx context.Context, next graphql.RootResolver)
 }
 
 // InterceptField answers with text in the place of objects.
-func (compile Fields) InterceptField(ctx context.Context, next graphql.Resolver) (any, error) {
+func (f Fields) InterceptField(ctx context.Context, next graphql.Resolver) (any, error) {
 	known, _ := ctx.Value(responseKey{}).(*response)
 	fc := graphql.GetFieldContext(ctx)
 	if known == nil || len(fc.Field.Selections) == 0 {
 		return next(ctx)
 	}
-	plan := known.plan(graphql.GetOperationContext(ctx), fc.Field, compile)
+	if known.root != nil && fc.Object == queryRoot {
+		return known.root.value, known.root.err
+	}
+	plan := known.plan(graphql.GetOperationContext(ctx), fc.Field, f.Compile)
 	if plan == nil {
 		return next(ctx)
 	}
+	return known.resolve(ctx, plan, fc.Object, next)
+}
+
+// queryRoot is the type of the graph whose fields look objects up.
+const queryRoot = "Query"
+
+type responseKey struct{}
+
+// response is what is known of one. A nil one has no plans.
+type response struct {
+	kept   *Kept // of its document, nil where that is not kept
+	own    Kept
+	coming atomic.Int64 // bytes of text that are not in the buffer yet
+	root   *resolved    // what the only field of the query's root gave, if it has been resolved
+}
+
+type resolved struct {
+	value any
+	err   error
+}
+
+// resolve is what a field gives: text in the place of objects where the plan can write them.
+func (r *response) resolve(ctx context.Context, plan Plan, object string, next graphql.Resolver) (any, error) {
 	left := &left{}
-	if fc.Object == queryRoot {
+	if object == queryRoot {
 		ctx = left.offer(ctx)
 	}
 	value, err := next(ctx)
@@ -550,23 +647,11 @@ func (compile Fields) InterceptField(ctx context.Context, next graphql.Resolver)
 	if text == nil {
 		return value, nil
 	}
-	known.coming.Add(int64(text.size()))
+	r.coming.Add(int64(text.size()))
 	return text, nil
 }
 
-// queryRoot is the type of the graph whose fields look objects up.
-const queryRoot = "Query"
-
-type responseKey struct{}
-
-// response is what is known of one. A nil one has no plans.
-type response struct {
-	kept   *Kept // of its document, nil where that is not kept
-	own    Kept
-	coming atomic.Int64 // bytes of text that are not in the buffer yet
-}
-
-func (r *response) plan(operation *graphql.OperationContext, field graphql.CollectedField, compile Fields) Plan {
+func (r *response) plan(operation *graphql.OperationContext, field graphql.CollectedField, compile func(*graphql.OperationContext, string, ast.SelectionSet) Plan) Plan {
 	typeName := field.Definition.Type.Name()
 	if r.kept != nil {
 		if plan, ok := r.kept.get(typeName, field.Selections); ok {

@@ -48,7 +48,7 @@ func (plugin) GenerateCode(data *codegen.Data) error {
 			g.types[object.Name] = &objectType{Object: object}
 		}
 	}
-	list := make([]*objectType, 0, len(g.types))
+	list, roots := make([]*objectType, 0, len(g.types)), []plainField(nil)
 	for _, object := range data.Objects {
 		if t, ok := g.types[object.Name]; ok {
 			for _, field := range object.Fields {
@@ -59,11 +59,19 @@ func (plugin) GenerateCode(data *codegen.Data) error {
 			list = append(list, t)
 		}
 	}
+	for _, field := range data.QueryRoot.Fields {
+		if _, ok := g.types[field.TypeReference.Definition.Name]; ok && field.IsResolver && !field.HasDirectives() {
+			roots = append(roots, plainField{Field: field})
+		}
+	}
 	return templates.Render(templates.Options{
-		PackageName:     data.Config.Exec.Package,
-		Filename:        data.Config.Exec.DirName + "/plain.generated.go",
-		Template:        source,
-		Data:            list,
+		PackageName: data.Config.Exec.Package,
+		Filename:    data.Config.Exec.DirName + "/plain.generated.go",
+		Template:    source,
+		Data: struct {
+			Types []*objectType
+			Roots []plainField
+		}{list, roots},
 		GeneratedHeader: true,
 		Packages:        data.Config.Packages,
 	})
