@@ -113,7 +113,7 @@ func (p *Postgres) arguments(port int) []string {
 		"shared_preload_libraries=pg_stat_statements",
 		"pg_stat_statements.track=top",
 		"pg_stat_statements.max=10000",
-		"max_connections=200",
+		"max_connections=400",
 		"shared_buffers=" + cmp.Or(p.cfg.Buffers, "1GB"), // taken from the system only as pages are read
 		"work_mem=16MB",
 		"maintenance_work_mem=256MB",
