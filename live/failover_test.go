@@ -101,7 +101,7 @@ func newPair(t *testing.T) *pair {
 	address := listener.Addr().(*net.TCPAddr)
 	require.NoError(t, listener.Close())
 	server := program("postgres", "-D", data, "-p", strconv.Itoa(address.Port), "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories=", "-c", "max_connections=200")
+		"-c", "unix_socket_directories=", "-c", "max_connections=400") // no standby starts with fewer than its primary
 	require.NoError(t, server.Start())
 	t.Cleanup(func() {
 		_ = server.Process.Signal(syscall.SIGQUIT)
