@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -112,4 +114,32 @@ func TestErrors_WhatIsWrongIsSaidWhereItIs(t *testing.T) {
 	require.Equal(t, "variable $f.createdAt.until: unknown field", x.answer.Errors[0].Message)
 	require.Empty(t, x.answer.Errors[0].Path, "a path is a place in the answer")
 	require.NotContains(t, x.body, `"data"`)
+}
+
+// gqlgen panics at a directive whose argument is null, which a variable with a default may be.
+func TestServer_ADirectiveNeedsAValue(t *testing.T) {
+	t.Parallel()
+	e := open(t)
+	c := (&fixture{url: "ws" + strings.TrimPrefix(e.url, "http") + "/graphql"}).dial(t)
+	c.send(`{"type":"connection_init","payload":{"authorization":"Bearer ` + tokenOf(t, ordinary) + `"}}`)
+	c.expect(ack)
+	for _, query := range []string{
+		`query($x: Boolean = true) { viewer { id @skip(if: $x) } }`,
+		`query($x: Boolean = true) { viewer @include(if: $x) { id } }`,
+		`query($x: Boolean = true) { ...F ...F @skip(if: $x) } fragment F on Query { viewer { id } }`,
+		`query($x: Boolean = true) { ... on Query { ...F } } fragment F on Query { viewer { ... @skip(if: $x) { id } } }`,
+	} {
+		x := e.postWith(t, query, map[string]any{"x": nil})
+		require.Contains(t, x.body, string(models.BadUserInput), query)
+		require.Contains(t, e.postWith(t, query, nil).body, `"data"`, query)
+		payload, err := json.Marshal(map[string]any{"query": query, "variables": map[string]any{"x": nil}})
+		require.NoError(t, err)
+		c.send(`{"id":"x","type":"subscribe","payload":` + string(payload) + `}`)
+		require.Contains(t, c.receive(), string(models.BadUserInput), query)
+	}
+	require.Contains(t, e.postWith(t, `query($x: Boolean = true, $y: String = "") { viewer { email @include(if: $x) } }`, map[string]any{"y": nil}).body, "$y", "it is used nowhere")
+	require.Contains(t, e.postWith(t, `query($x: Boolean = true) { __type(name: "User") { fields(includeDeprecated: $x) { name } } }`, map[string]any{"x": nil}).body, `"data":{"__type"`, "what no directive depends on is the field's affair")
+	c.send(`{"id":"q","type":"subscribe","payload":{"query":"{ viewer { email } }"}}`)
+	require.Contains(t, c.receive(), "alice@example.com")
+	c.expect(`{"id":"q","type":"complete"}`)
 }

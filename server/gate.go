@@ -57,7 +57,7 @@ func (g *gate) MutateOperationContext(ctx context.Context, operation *graphql.Op
 	for _, variable := range operation.Operation.VariableDefinitions {
 		// One with a default may be null where null is not allowed, at which gqlgen panics.
 		if variable.DefaultValue != nil && !variable.Type.NonNull && operation.Variables[variable.Variable] == nil &&
-			decides(variable.Variable, operation.Operation.SelectionSet, operation.Doc.Fragments, map[string]bool{}) {
+			plain.HasDirective(operation.Operation.SelectionSet, operation.Doc.Fragments, dependsOn(variable.Variable)) {
 			return gqlerror.Wrap(models.Errorf(models.BadUserInput, "the variable $%.60s is null: what it decides needs true or false", variable.Variable))
 		}
 	}
@@ -70,29 +70,11 @@ func (g *gate) MutateOperationContext(ctx context.Context, operation *graphql.Op
 	return nil
 }
 
-// decides is whether a directive depends on a variable. Fragments that have been looked at are in seen.
-func decides(variable string, selections ast.SelectionSet, fragments ast.FragmentDefinitionList, seen map[string]bool) bool {
-	named := func(directives ast.DirectiveList) bool {
-		return slices.ContainsFunc(directives, func(d *ast.Directive) bool {
-			return slices.ContainsFunc(d.Arguments, func(a *ast.Argument) bool { return a.Value.Kind == ast.Variable && a.Value.Raw == variable })
-		})
+// dependsOn is for directives that a variable decides.
+func dependsOn(variable string) func(*ast.Directive) bool {
+	return func(d *ast.Directive) bool {
+		return slices.ContainsFunc(d.Arguments, func(a *ast.Argument) bool { return a.Value.Kind == ast.Variable && a.Value.Raw == variable })
 	}
-	return slices.ContainsFunc(selections, func(selection ast.Selection) bool {
-		switch selection := selection.(type) {
-		case *ast.Field:
-			return named(selection.Directives) || decides(variable, selection.SelectionSet, fragments, seen)
-		case *ast.InlineFragment:
-			return named(selection.Directives) || decides(variable, selection.SelectionSet, fragments, seen)
-		case *ast.FragmentSpread:
-			if named(selection.Directives) || seen[selection.Name] {
-				return named(selection.Directives)
-			}
-			seen[selection.Name] = true
-			return decides(variable, fragments.ForName(selection.Name).SelectionSet, fragments, seen)
-		default:
-			return false
-		}
-	})
 }
 
 // planDefers takes @defer out of an operation, which then is answered at once, and plans the parts for a client who takes them.

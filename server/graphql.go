@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -39,7 +38,7 @@ func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther) // a person with a browser wants the playground
 		return
 	}
-	mediaType := cmp.Or(accepted.json, plainJSON) // for who takes only events too, of what never becomes an operation
+	mediaType := accepted.mediaType()
 	if accepted.json == "" && !accepted.events {
 		s.refuse(w, r, plainJSON, refuse(http.StatusNotAcceptable, "the answer can only be %s or %s", responseJSON, plainJSON))
 		return
@@ -86,7 +85,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (*graphql.RawParam
 }
 
 func (s *Server) execute(ctx context.Context, w http.ResponseWriter, r *http.Request, params *graphql.RawParams, accepted accepted, session Session) {
-	mediaType := cmp.Or(accepted.json, plainJSON)
+	mediaType := accepted.mediaType()
 	began := time.Now()
 	ctx = graphql.StartOperationTrace(ctx)
 	params.Headers = r.Header

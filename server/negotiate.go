@@ -66,6 +66,9 @@ func acceptedFrom(accept string) accepted {
 	return a
 }
 
+// mediaType is that of an answer in one piece, also for who takes only events: of what never becomes an operation.
+func (a accepted) mediaType() string { return cmp.Or(a.json, plainJSON) }
+
 // eventsFor says whether an operation is answered as events: a subscription whenever the client takes them, anything else only for a client
 // who takes nothing else.
 func (a accepted) eventsFor(kind ast.Operation) bool {

@@ -17,7 +17,7 @@ func (s *Server) originOf(r *http.Request, id string) models.Origin {
 	if err != nil {
 		return origin // a test's, or a socket's
 	}
-	if origin.Address = peer.Addr().Unmap(); !s.trusts(origin.Address) {
+	if origin.Address = peer.Addr().Unmap(); len(s.proxies) == 0 {
 		return origin
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

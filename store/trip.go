@@ -184,7 +184,7 @@ func newLines(n, crowd int) lines {
 // several share. A statement costs as much as some rows do.
 const manyRows, fullTrip, rowsForStatement = 200, 2000, 16
 
-// crowdOfFew is how many parties of few rows share a trip beside another one. What more would save is less than what it costs that PostgreSQL waits for them.
+// crowdOfFew is how many parties of few rows share a trip beside another one. More of them save no more.
 const crowdOfFew = 12
 
 func (s *Store) linesFor(p *party) *lines {

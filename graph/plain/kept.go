@@ -74,22 +74,30 @@ func (k *Kept) add(typeName string, selections ast.SelectionSet, plan Plan) {
 	k.count++
 }
 
-// hasDirectives is whether something in the selections can depend on variables. Fragments that have been looked at are in seen.
-func hasDirectives(selections ast.SelectionSet, fragments ast.FragmentDefinitionList, seen map[string]bool) bool {
-	return slices.ContainsFunc(selections, func(selection ast.Selection) bool {
-		switch selection := selection.(type) {
-		case *ast.Field:
-			return len(selection.Directives) > 0 || hasDirectives(selection.SelectionSet, fragments, seen)
-		case *ast.InlineFragment:
-			return len(selection.Directives) > 0 || hasDirectives(selection.SelectionSet, fragments, seen)
-		case *ast.FragmentSpread:
-			if len(selection.Directives) > 0 || seen[selection.Name] {
-				return len(selection.Directives) > 0
+// HasDirective is whether a directive that is such stands somewhere in the selections, fragments that they spread among them.
+func HasDirective(selections ast.SelectionSet, fragments ast.FragmentDefinitionList, such func(*ast.Directive) bool) bool {
+	seen := map[string]bool{} // fragments
+	var within func(ast.SelectionSet) bool
+	within = func(selections ast.SelectionSet) bool {
+		return slices.ContainsFunc(selections, func(selection ast.Selection) bool {
+			switch selection := selection.(type) {
+			case *ast.Field:
+				return slices.ContainsFunc(selection.Directives, such) || within(selection.SelectionSet)
+			case *ast.InlineFragment:
+				return slices.ContainsFunc(selection.Directives, such) || within(selection.SelectionSet)
+			case *ast.FragmentSpread:
+				if slices.ContainsFunc(selection.Directives, such) || seen[selection.Name] {
+					return slices.ContainsFunc(selection.Directives, such)
+				}
+				seen[selection.Name] = true
+				return within(fragments.ForName(selection.Name).SelectionSet)
+			default:
+				return true
 			}
-			seen[selection.Name] = true
-			return hasDirectives(fragments.ForName(selection.Name).SelectionSet, fragments, seen)
-		default:
-			return true
-		}
-	})
+		})
+	}
+	return within(selections)
 }
+
+// anyDirective can depend on variables.
+func anyDirective(*ast.Directive) bool { return true }

@@ -662,7 +662,7 @@ func (r *response) plan(operation *graphql.OperationContext, field graphql.Colle
 		return plan
 	}
 	plan, keep := compile(operation, typeName, field.Selections), &r.own
-	if r.kept != nil && !r.kept.isFull() && !hasDirectives(field.Selections, operation.Doc.Fragments, map[string]bool{}) {
+	if r.kept != nil && !r.kept.isFull() && !HasDirective(field.Selections, operation.Doc.Fragments, anyDirective) {
 		keep = r.kept
 	}
 	keep.add(typeName, field.Selections, plan)
