@@ -8,6 +8,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/netra-ai/netra/graph/plain"
 	"github.com/netra-ai/netra/store"
 )
 
@@ -23,7 +24,12 @@ var nodeTypes = map[string]string{"SearchConnection": "SearchHit"}
 
 // selectedOf is the same for an object of a type that the field's own type does not tell.
 func selectedOf(ctx context.Context, selections ast.SelectionSet, typeName string) store.Fields {
-	operation := graphql.GetOperationContext(ctx)
+	return plain.Once(ctx, typeName, selections, func() store.Fields {
+		return collect(graphql.GetOperationContext(ctx), selections, typeName)
+	})
+}
+
+func collect(operation *graphql.OperationContext, selections ast.SelectionSet, typeName string) store.Fields {
 	node, isConnection := strings.CutSuffix(typeName, "Connection")
 	var fields store.Fields
 	if !isConnection {
@@ -36,11 +42,11 @@ func selectedOf(ctx context.Context, selections ast.SelectionSet, typeName strin
 	for _, field := range graphql.CollectFields(operation, selections, []string{typeName}) {
 		switch field.Name {
 		case "nodes":
-			fields = append(fields, selectedOf(ctx, field.Selections, of)...)
+			fields = append(fields, collect(operation, field.Selections, of)...)
 		case "edges":
 			for _, inner := range graphql.CollectFields(operation, field.Selections, []string{node + "Edge"}) {
 				if inner.Name == "node" {
-					fields = append(fields, selectedOf(ctx, inner.Selections, of)...)
+					fields = append(fields, collect(operation, inner.Selections, of)...)
 				}
 			}
 		}

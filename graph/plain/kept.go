@@ -5,25 +5,26 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// Kept are the plans of one document, for all operations on it: a client asks the same again and again. The zero value has none.
+// Kept is what follows from one document alone, such as plans, for all operations on it: a client asks the same again and again. The zero value has nothing.
 type Kept struct {
 	mu    sync.RWMutex
 	of    map[ast.Selection][]kept // by the first of the selections
 	count int
 }
 
-// mostKept is how many plans a document keeps. Directives around a repeated field make other selections of it, and so another plan, for each combination of
+// mostKept is how much a document keeps. Directives around a repeated field make other selections of it, and so another plan, for each combination of
 // the variables that they name.
-const mostKept = 100
+const mostKept = 200
 
-// kept is the plan for selections of objects of a type, nil where there is none.
+// kept is something that follows from selections of objects of a type.
 type kept struct {
 	typeName   string
 	selections ast.SelectionSet
-	plan       Plan
+	value      any
 }
 
 type operationKey struct{}
@@ -34,25 +35,52 @@ type operation struct {
 	answered bool // without the executor, which knows of no response then
 }
 
-// Keep is for an operation that is dispatched once. It has plans for its document kept there, or only for a response where that is nil, and lets the operation be
-// answered without the executor.
+// Keep is for an operation that is dispatched once. It has what follows from its document kept there, or only for a response where that is nil, and lets the
+// operation be answered without the executor.
 func Keep(ctx context.Context, there *Kept) context.Context {
 	return context.WithValue(ctx, operationKey{}, &operation{kept: there})
 }
 
-func (k *Kept) get(typeName string, selections ast.SelectionSet) (Plan, bool) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.find(typeName, selections)
+// Once is what find gives for selections of objects of a type. Find is not called where that is known from before, so it must give the same, which nobody changes,
+// for every operation on one document, as far as no directive in the selections has a say.
+func Once[V any](ctx context.Context, typeName string, selections ast.SelectionSet, find func() V) V {
+	known, _ := ctx.Value(responseKey{}).(*response)
+	if known == nil || len(selections) == 0 {
+		return find()
+	}
+	return once(known, graphql.GetOperationContext(ctx), typeName, selections, find)
 }
 
-func (k *Kept) find(typeName string, selections ast.SelectionSet) (Plan, bool) {
-	for _, known := range k.of[selections[0]] {
-		if known.typeName == typeName && slices.Equal(known.selections, selections) {
-			return known.plan, true
+func once[V any](r *response, operation *graphql.OperationContext, typeName string, selections ast.SelectionSet, find func() V) V {
+	if r.kept != nil {
+		if value, ok := get[V](r.kept, typeName, selections); ok {
+			return value
 		}
 	}
-	return nil, false
+	if value, ok := get[V](&r.own, typeName, selections); ok {
+		return value
+	}
+	value, keep := find(), &r.own
+	if r.kept != nil && !r.kept.isFull() && !HasDirective(selections, operation.Doc.Fragments, anyDirective) {
+		keep = r.kept
+	}
+	add(keep, typeName, selections, value)
+	return value
+}
+
+func get[V any](k *Kept, typeName string, selections ast.SelectionSet) (value V, ok bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return look[V](k, typeName, selections)
+}
+
+func look[V any](k *Kept, typeName string, selections ast.SelectionSet) (value V, ok bool) {
+	for _, known := range k.of[selections[0]] {
+		if value, ok = known.value.(V); ok && known.typeName == typeName && slices.Equal(known.selections, selections) {
+			return value, true
+		}
+	}
+	return value, false
 }
 
 func (k *Kept) isFull() bool {
@@ -61,16 +89,16 @@ func (k *Kept) isFull() bool {
 	return k.count >= mostKept
 }
 
-func (k *Kept) add(typeName string, selections ast.SelectionSet, plan Plan) {
+func add[V any](k *Kept, typeName string, selections ast.SelectionSet, value V) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, ok := k.find(typeName, selections); ok {
+	if _, ok := look[V](k, typeName, selections); ok {
 		return // another has been as quick
 	}
 	if k.of == nil {
 		k.of = map[ast.Selection][]kept{}
 	}
-	k.of[selections[0]] = append(k.of[selections[0]], kept{typeName, selections, plan})
+	k.of[selections[0]] = append(k.of[selections[0]], kept{typeName, selections, value})
 	k.count++
 }
 

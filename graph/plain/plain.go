@@ -510,7 +510,7 @@ func Without(ctx context.Context) context.Context {
 	return context.WithValue(ctx, responseKey{}, (*response)(nil))
 }
 
-// InterceptResponse keeps plans for as long as the response is made: siblings share them. A query with one field at its root, as most have, is answered here
+// InterceptResponse keeps plans at least for as long as the response is made: siblings share them. A query with one field at its root, as most have, is answered here
 // when that is plain.
 func (f Fields) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 	if _, without := ctx.Value(responseKey{}).(*response); without {
@@ -542,24 +542,16 @@ func (f Fields) answer(ctx context.Context, known *response) []byte {
 	if operation.Operation.Operation != ast.Query || f.May(ctx) != nil {
 		return nil
 	}
-	fields := graphql.CollectFields(operation, operation.Operation.SelectionSet, []string{queryRoot})
-	if len(fields) != 1 || fields[0].IsDeferred() {
+	only := once(known, operation, queryRoot, operation.Operation.SelectionSet, func() *only { return f.only(known, operation) })
+	if only == nil {
 		return nil
 	}
-	field := fields[0]
-	root, ok := f.Roots[field.Name]
-	if !ok {
-		return nil
-	}
-	plan := known.plan(operation, field, f.Compile)
-	if plan == nil {
-		return nil
-	}
+	field, root := only.field, only.root
 	ctx, fc := below(ctx, queryRoot, field)
 	if !read(ctx, fc, root.Arguments) {
 		return nil
 	}
-	value, err := known.resolve(ctx, plan, queryRoot, func(ctx context.Context) (any, error) { return root.Resolve(ctx, fc) })
+	value, err := known.resolve(ctx, only.plan, queryRoot, func(ctx context.Context) (any, error) { return root.Resolve(ctx, fc) })
 	written, ok := value.(*text)
 	if !ok {
 		known.root = &resolved{value, err}
@@ -573,6 +565,29 @@ func (f Fields) answer(ctx context.Context, known *response) []byte {
 	written.MarshalGQL(&data)
 	data.WriteByte('}')
 	return data.Bytes()
+}
+
+// only is the one field that a query has at its root, which is plain.
+type only struct {
+	field graphql.CollectedField
+	root  Root
+	plan  Plan
+}
+
+func (f Fields) only(known *response, operation *graphql.OperationContext) *only {
+	fields := graphql.CollectFields(operation, operation.Operation.SelectionSet, []string{queryRoot})
+	if len(fields) != 1 || fields[0].IsDeferred() {
+		return nil
+	}
+	root, ok := f.Roots[fields[0].Name]
+	if !ok {
+		return nil
+	}
+	plan := known.plan(operation, fields[0], f.Compile)
+	if plan == nil {
+		return nil
+	}
+	return &only{fields[0], root, plan}
 }
 
 // rootRoom is what stands around the text of a root's field, here and in the whole answer.
@@ -618,8 +633,8 @@ type responseKey struct{}
 
 // response is what is known of one. A nil one has no plans.
 type response struct {
-	kept   *Kept // of its document, nil where that is not kept
-	own    Kept
+	kept   *Kept        // what its document keeps, nil where that is not kept
+	own    Kept         // what follows from the document where that keeps nothing
 	coming atomic.Int64 // bytes of text that are not in the buffer yet
 	root   *resolved    // what the only field of the query's root gave, if it has been resolved
 }
@@ -652,19 +667,7 @@ func (r *response) resolve(ctx context.Context, plan Plan, object string, next g
 }
 
 func (r *response) plan(operation *graphql.OperationContext, field graphql.CollectedField, compile func(*graphql.OperationContext, string, ast.SelectionSet) Plan) Plan {
+	type planned struct{ Plan } // nil where there is none
 	typeName := field.Definition.Type.Name()
-	if r.kept != nil {
-		if plan, ok := r.kept.get(typeName, field.Selections); ok {
-			return plan
-		}
-	}
-	if plan, ok := r.own.get(typeName, field.Selections); ok {
-		return plan
-	}
-	plan, keep := compile(operation, typeName, field.Selections), &r.own
-	if r.kept != nil && !r.kept.isFull() && !HasDirective(field.Selections, operation.Doc.Fragments, anyDirective) {
-		keep = r.kept
-	}
-	keep.add(typeName, field.Selections, plan)
-	return plan
+	return once(r, operation, typeName, field.Selections, func() planned { return planned{compile(operation, typeName, field.Selections)} }).Plan
 }

@@ -2,6 +2,7 @@ package plain
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 
@@ -58,4 +59,40 @@ func TestKept_PlansOfADocumentAreBounded(t *testing.T) {
 	}
 	require.Equal(t, len(fields), made, "an operation makes each of its plans once")
 	require.Equal(t, mostKept, r.kept.count)
+}
+
+func TestOnce_IsAskedOnceOfADocumentThatIsKept(t *testing.T) {
+	t.Parallel()
+	field := func(directives ...*ast.Directive) ast.SelectionSet {
+		return ast.SelectionSet{&ast.Field{Name: "id", Directives: directives}}
+	}
+	free, dependent := field(), field(&ast.Directive{Name: "skip"})
+	found := map[string]int{}
+	operate := func(there *Kept, selections ast.SelectionSet) {
+		ctx := graphql.WithOperationContext(t.Context(), &graphql.OperationContext{Doc: &ast.QueryDocument{}})
+		ctx = context.WithValue(ctx, responseKey{}, &response{kept: there})
+		for _, typeName := range []string{"User", "Thread"} {
+			for range 2 {
+				text := Once(ctx, typeName, selections, func() string { found[typeName]++; return typeName })
+				require.Equal(t, typeName, text)
+				length := Once(ctx, typeName, selections, func() int { return len(typeName) })
+				require.Len(t, typeName, length, "what follows can be of several types")
+			}
+		}
+	}
+	for name, want := range map[string]int{"kept": 1, "not kept": 3, "kept, with a directive": 3} {
+		clear(found)
+		there, selections := new(Kept), free
+		switch name {
+		case "not kept":
+			there = nil
+		case "kept, with a directive":
+			selections = dependent
+		}
+		for range 3 {
+			operate(there, selections)
+		}
+		require.Equal(t, map[string]int{"User": want, "Thread": want}, found, name)
+	}
+	require.Equal(t, 1, Once(t.Context(), "User", free, func() int { return 1 }), "outside of a response nothing is known")
 }
