@@ -13,7 +13,7 @@ var (
 	apiKeys = table{"api_keys",
 		[]string{"id", "user_id", "name", "last_used_at", "expires_at", "is_active", "created_at", "permissions"},
 		map[string]string{"metadata": "metadata"}}
-	apiKeysOfUser = child{apiKeys, "user_id", "int"}
+	apiKeysOfUser = child{apiKeys, (*statement).users, ofUser}
 )
 
 // APIKeys are those of ids that the viewer may see, in any order.
@@ -24,13 +24,13 @@ func (s *Store) APIKeys(ctx context.Context, ids []uuid.UUID, selected Fields) (
 
 // APIKeysOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) APIKeysOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.APIKeyFilter, selected Fields) ([]*models.APIKey, error) {
-	q := apiKeysOfUser.pages(userIDs, page, selected, apiKeyFilter(filter))
+	q := apiKeysOfUser.pages(ctx, userIDs, page, selected, apiKeyFilter(filter))
 	return query[*models.APIKey](ctx, s, q)
 }
 
-// CountAPIKeysOfUsers leaves out users without any.
+// CountAPIKeysOfUsers is how many each user has.
 func (s *Store) CountAPIKeysOfUsers(ctx context.Context, userIDs []int, filter *models.APIKeyFilter) (map[int]int, error) {
-	return count[int](ctx, s, apiKeysOfUser.counts(userIDs, apiKeyFilter(filter)))
+	return count[int](ctx, s, apiKeysOfUser.counts(ctx, userIDs, apiKeyFilter(filter)))
 }
 
 func apiKeyFilter(f *models.APIKeyFilter) func(*statement) {

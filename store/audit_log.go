@@ -10,7 +10,7 @@ var (
 	auditLogs = table{"audit_logs",
 		[]string{"id", "user_id", "action", "resource_type", "resource_id", "ip_address", "user_agent", "request_id", "response_status", "created_at"},
 		map[string]string{"metadata": "metadata"}}
-	auditLogsOfUser = child{auditLogs, "user_id", "int"}
+	auditLogsOfUser = child{auditLogs, (*statement).users, ofUser}
 )
 
 // AuditLogs are those of ids that the viewer may see, in any order.
@@ -21,13 +21,13 @@ func (s *Store) AuditLogs(ctx context.Context, ids []int64, selected Fields) ([]
 
 // AuditLogsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) AuditLogsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.AuditLogFilter, selected Fields) ([]*models.AuditLog, error) {
-	q := auditLogsOfUser.pages(userIDs, page, selected, auditLogFilter(filter))
+	q := auditLogsOfUser.pages(ctx, userIDs, page, selected, auditLogFilter(filter))
 	return query[*models.AuditLog](ctx, s, q)
 }
 
-// CountAuditLogsOfUsers leaves out users without any.
+// CountAuditLogsOfUsers is how many each user has.
 func (s *Store) CountAuditLogsOfUsers(ctx context.Context, userIDs []int, filter *models.AuditLogFilter) (map[int]int, error) {
-	return count[int](ctx, s, auditLogsOfUser.counts(userIDs, auditLogFilter(filter)))
+	return count[int](ctx, s, auditLogsOfUser.counts(ctx, userIDs, auditLogFilter(filter)))
 }
 
 // ListAuditLogs is a page of all that the viewer may see, with one row more where the list goes on. It fails with Unauthenticated.

@@ -178,8 +178,8 @@ func (s *Store) MessagesAfter(ctx context.Context, threadID uuid.UUID, after *mo
 // LatestMessage is the thread's latest message, if it has any.
 func (s *Store) LatestMessage(ctx context.Context, threadID uuid.UUID, known uint64) (*models.Stretch[*models.MessageEvent], error) {
 	q := new(statement)
-	q.WriteString("SELECT " + messageSentinel + " UNION ALL (SELECT 1, 0, id, 0, thread_id, user_id, NULL FROM messages WHERE thread_id = " + q.arg(threadID) +
-		"::uuid ORDER BY created_at DESC, id DESC LIMIT 1) ORDER BY phase")
+	q.WriteString("SELECT " + messageSentinel + " UNION ALL (SELECT 1, 0, latest.id, 0, latest.thread_id, latest.user_id, NULL FROM " + q.threads(ctx, []uuid.UUID{threadID}) +
+		" CROSS JOIN LATERAL (SELECT id, thread_id, user_id FROM messages WHERE " + ofThread + " ORDER BY created_at DESC, id DESC LIMIT 1) AS latest) ORDER BY phase")
 	return states(ctx, s, q, known, scanMessageEvent)
 }
 
@@ -323,20 +323,20 @@ func (s *Store) Transitions(ctx context.Context, seqs []int64, _ Fields) ([]*mod
 // ActivityOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on. The page of each
 // of the two tables is found by index; what they have in common is at most two pages long.
 func (s *Store) ActivityOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page) ([]*models.ThreadActivity, error) {
-	q := activityPages(threadIDs, page)
+	q := activityPages(ctx, threadIDs, page)
 	return query[*models.ThreadActivity](ctx, s, q)
 }
 
-func activityPages(threadIDs []uuid.UUID, page models.Page) *statement {
+func activityPages(ctx context.Context, threadIDs []uuid.UUID, page models.Page) *statement {
 	q := new(statement)
 	direction := " DESC"
 	if page.Backward {
 		direction = ""
 	}
-	threads, most := q.keys(threadIDs, "uuid"), strconv.Itoa(page.Rows())
+	threads, most := q.threads(ctx, threadIDs), strconv.Itoa(page.Rows())
 	// part is one table's page. Of one instant, transitions come before messages, which decides for a bound of the other kind.
-	part := func(columns, from, at, id string, transitions bool) {
-		q.WriteString("(SELECT " + columns + " FROM " + from + " WHERE thread_id = parent.key")
+	part := func(columns, from, of, at, id string, transitions bool) {
+		q.WriteString("(SELECT " + columns + " FROM " + from + " WHERE " + of)
 		bound := func(operator string, cursor *models.Cursor) {
 			if cursor == nil {
 				return
@@ -358,20 +358,19 @@ func activityPages(threadIDs []uuid.UUID, page models.Page) *statement {
 		bound(">", page.Before)
 		q.WriteString(" ORDER BY " + at + direction + ", " + id + direction + " LIMIT " + most + ")")
 	}
-	q.WriteString("SELECT activity.* FROM (SELECT unnest(" + threads + ") AS key) AS parent CROSS JOIN LATERAL (")
-	part("thread_id, created_at AS at, id AS message_id, NULL::bigint AS transition", "messages", "created_at", "id", false)
+	q.WriteString("SELECT activity.* FROM " + threads + " CROSS JOIN LATERAL (")
+	part("thread_id, created_at AS at, id AS message_id, NULL::bigint AS transition", "messages", ofThread, "created_at", "id", false)
 	q.WriteString(" UNION ALL ")
-	part("thread_id, at, NULL, seq", "run_events", "at", "seq", true)
+	part("thread_id, at, NULL, seq", "run_events", "thread_id = parent.key", "at", "seq", true)
 	q.WriteString(" ORDER BY at" + direction + ", transition" + direction + " NULLS " + map[bool]string{false: "LAST", true: "FIRST"}[page.Backward] +
 		", message_id" + direction + " LIMIT " + most + ") AS activity")
 	return q
 }
 
-// CountActivityOfThreads leaves out threads without any.
+// CountActivityOfThreads is how much each thread has.
 func (s *Store) CountActivityOfThreads(ctx context.Context, threadIDs []uuid.UUID) (map[uuid.UUID]int, error) {
 	q := new(statement)
-	threads := q.keys(threadIDs, "uuid")
-	q.WriteString("SELECT thread_id AS key, count(*) AS count FROM (SELECT thread_id FROM messages WHERE thread_id = ANY(" + threads + ")" +
-		" UNION ALL SELECT thread_id FROM run_events WHERE thread_id = ANY(" + threads + ")) AS activity GROUP BY thread_id")
+	q.WriteString("SELECT key, (SELECT count(*) FROM messages WHERE " + ofThread + ") + (SELECT count(*) FROM run_events WHERE thread_id = parent.key) AS count FROM " +
+		q.threads(ctx, threadIDs))
 	return count[uuid.UUID](ctx, s, q)
 }

@@ -16,13 +16,13 @@ func (s *Store) Messages(ctx context.Context, ids []uuid.UUID, selected Fields) 
 
 // MessagesOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) MessagesOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page, filter *models.MessageFilter, selected Fields) ([]*models.Message, error) {
-	q := messagesOfThread.pages(threadIDs, page, selected, messageFilter(filter))
+	q := messagesOfThread.pages(ctx, threadIDs, page, selected, messageFilter(filter))
 	return query[*models.Message](ctx, s, q)
 }
 
-// CountMessagesOfThreads leaves out threads without any.
+// CountMessagesOfThreads is how many each thread has.
 func (s *Store) CountMessagesOfThreads(ctx context.Context, threadIDs []uuid.UUID, filter *models.MessageFilter) (map[uuid.UUID]int, error) {
-	return count[uuid.UUID](ctx, s, messagesOfThread.counts(threadIDs, messageFilter(filter)))
+	return count[uuid.UUID](ctx, s, messagesOfThread.counts(ctx, threadIDs, messageFilter(filter)))
 }
 
 func messageFilter(f *models.MessageFilter) func(*statement) {

@@ -15,6 +15,7 @@ func TestStatements(t *testing.T) {
 	t.Parallel()
 	id := uuid.MustParse("0d1f5a52-3c1f-4d0c-9f7e-0d5c3c8f1a11")
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ctx := as(t, models.Viewer{UserID: 7})
 	order := models.MessageOrder{}.Order()
 	cursor := (&models.Message{DatabaseID: id, CreatedAt: at}).Cursor(order)
 
@@ -24,30 +25,37 @@ func TestStatements(t *testing.T) {
 		args      []any
 	}{
 		"the first page of each parent": {
-			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 20, Order: order}, Fields{"content"}, messageFilter(nil)),
-			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at, content" +
-				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT 21) AS messages",
-			[]any{[]uuid.UUID{id}},
+			messagesOfThread.pages(ctx, []uuid.UUID{id}, models.Page{Limit: 20, Order: order}, Fields{"content"}, messageFilter(nil)),
+			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key, $2::int AS tenant) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at, content" +
+				" FROM messages WHERE user_id = parent.tenant AND thread_id = parent.key ORDER BY created_at, id LIMIT 21) AS messages",
+			[]any{[]uuid.UUID{id}, 7},
 		},
 		"a page of which nobody asks whether the list goes on": {
-			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 20, Order: order, Bare: true}, nil, messageFilter(nil)),
-			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
-				" FROM messages WHERE thread_id = parent.key ORDER BY created_at, id LIMIT 20) AS messages",
-			[]any{[]uuid.UUID{id}},
+			messagesOfThread.pages(ctx, []uuid.UUID{id}, models.Page{Limit: 20, Order: order, Bare: true}, nil, messageFilter(nil)),
+			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key, $2::int AS tenant) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
+				" FROM messages WHERE user_id = parent.tenant AND thread_id = parent.key ORDER BY created_at, id LIMIT 20) AS messages",
+			[]any{[]uuid.UUID{id}, 7},
 		},
 		"a page backwards, filtered, between cursors": {
-			messagesOfThread.pages([]uuid.UUID{id}, models.Page{Limit: 5, Backward: true, Order: order, After: &cursor, Before: &cursor}, nil,
+			messagesOfThread.pages(ctx, []uuid.UUID{id}, models.Page{Limit: 5, Backward: true, Order: order, After: &cursor, Before: &cursor}, nil,
 				messageFilter(&models.MessageFilter{Role: []models.MessageRole{models.RoleUser}, CreatedAt: &models.TimeFilter{From: &at}, Metadata: models.JSON(`{"a":1}`)})),
-			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
-				" FROM messages WHERE thread_id = parent.key AND role = ANY($2::text[]) AND created_at >= $3::timestamptz AND metadata @> $4::jsonb" +
-				" AND (created_at, id) > ($5::text::timestamptz, $6::text::uuid) AND (created_at, id) < ($7::text::timestamptz, $8::text::uuid)" +
+			"SELECT messages.* FROM (SELECT unnest((SELECT $1::uuid[])::uuid[]) AS key, $2::int AS tenant) AS parent CROSS JOIN LATERAL (SELECT id, thread_id, role, created_at" +
+				" FROM messages WHERE user_id = parent.tenant AND thread_id = parent.key AND role = ANY($3::text[]) AND created_at >= $4::timestamptz AND metadata @> $5::jsonb" +
+				" AND (created_at, id) > ($6::text::timestamptz, $7::text::uuid) AND (created_at, id) < ($8::text::timestamptz, $9::text::uuid)" +
 				" ORDER BY created_at DESC, id DESC LIMIT 6) AS messages",
-			[]any{[]uuid.UUID{id}, []string{"user"}, at, `{"a":1}`, cursor.Value, cursor.ID, cursor.Value, cursor.ID},
+			[]any{[]uuid.UUID{id}, 7, []string{"user"}, at, `{"a":1}`, cursor.Value, cursor.ID, cursor.Value, cursor.ID},
 		},
 		"counts": {
-			threadsOfUser.counts([]int{7}, threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive}})),
-			"SELECT user_id AS key, count(*) AS count FROM threads WHERE user_id = ANY((SELECT $1::int[])::int[]) AND status = ANY((SELECT $2::text[])::text[]) GROUP BY user_id",
+			threadsOfUser.counts(ctx, []int{7}, threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive}})),
+			"SELECT key, count FROM (SELECT unnest((SELECT $1::int[])::int[]) AS key) AS parent CROSS JOIN LATERAL (SELECT count(*) AS count FROM threads" +
+				" WHERE user_id = parent.key AND status = ANY((SELECT $2::text[])::text[])) AS counted",
 			[]any{[]int{7}, []string{"active"}},
+		},
+		"messages of anybody's threads": {
+			messagesOfThread.counts(as(t, models.Viewer{UserID: 7, Superuser: true}), []uuid.UUID{id}, messageFilter(nil)),
+			"SELECT key, count FROM (SELECT id AS key, user_id AS tenant FROM threads WHERE id = ANY((SELECT $1::uuid[])::uuid[])) AS parent" +
+				" CROSS JOIN LATERAL (SELECT count(*) AS count FROM messages WHERE user_id = parent.tenant AND thread_id = parent.key) AS counted",
+			[]any{[]uuid.UUID{id}},
 		},
 		"objects by id": {
 			users.byID([]int{7}, "int", Fields{"email", "metadata", "metadata", "id; DROP TABLE users"}),
@@ -65,7 +73,7 @@ func TestStatements(t *testing.T) {
 
 func TestStatements_ThatMayLookForFewRowsInALongListAreNotBounded(t *testing.T) {
 	t.Parallel()
-	page := models.Page{Limit: 2, Order: models.Order{Column: "created_at"}}
+	ctx, page := t.Context(), models.Page{Limit: 2, Order: models.Order{Column: "created_at"}}
 	for want, filters := range map[bool][]func(*statement){
 		true: {
 			threadFilter(nil), threadFilter(&models.ThreadFilter{Status: []models.ThreadStatus{models.ThreadActive, models.ThreadArchived}}), // the schema's default
@@ -80,7 +88,7 @@ func TestStatements_ThatMayLookForFewRowsInALongListAreNotBounded(t *testing.T) 
 		},
 	} {
 		for i, filter := range filters {
-			require.Equal(t, want, threadsOfUser.pages([]int{1}, page, nil, filter).rows > 0, "%v: %d", want, i)
+			require.Equal(t, want, threadsOfUser.pages(ctx, []int{1}, page, nil, filter).rows > 0, "%v: %d", want, i)
 		}
 	}
 }

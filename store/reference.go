@@ -12,7 +12,7 @@ var (
 	references = table{`"references"`,
 		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "checksum", "embedding IS NOT NULL AS has_embedding", "embedding_model", "embedding_error", "embedded_at", "created_at", "updated_at", "version"},
 		map[string]string{"content": "content", "embedding": "embedding", "embeddingStatus": embeddingStatus + " AS embedding_status", "metadata": "metadata"}}
-	referencesOfUser = child{references, "user_id", "int"}
+	referencesOfUser = child{references, (*statement).users, ofUser}
 )
 
 // References are those of ids that the viewer may see, in any order.
@@ -23,13 +23,13 @@ func (s *Store) References(ctx context.Context, ids []uuid.UUID, selected Fields
 
 // ReferencesOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) ReferencesOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.ReferenceFilter, selected Fields) ([]*models.Reference, error) {
-	q := referencesOfUser.pages(userIDs, page, selected, referenceFilter(filter))
+	q := referencesOfUser.pages(ctx, userIDs, page, selected, referenceFilter(filter))
 	return query[*models.Reference](ctx, s, q)
 }
 
-// CountReferencesOfUsers leaves out users without any.
+// CountReferencesOfUsers is how many each user has.
 func (s *Store) CountReferencesOfUsers(ctx context.Context, userIDs []int, filter *models.ReferenceFilter) (map[int]int, error) {
-	return count[int](ctx, s, referencesOfUser.counts(userIDs, referenceFilter(filter)))
+	return count[int](ctx, s, referencesOfUser.counts(ctx, userIDs, referenceFilter(filter)))
 }
 
 func referenceFilter(f *models.ReferenceFilter) func(*statement) {

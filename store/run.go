@@ -16,30 +16,30 @@ func (s *Store) Runs(ctx context.Context, ids []uuid.UUID, selected Fields) ([]*
 
 // RunsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) RunsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.RunFilter, selected Fields) ([]*models.Run, error) {
-	q := runsOfUser.pages(userIDs, page, selected, runFilter(filter))
+	q := runsOfUser.pages(ctx, userIDs, page, selected, runFilter(filter))
 	return query[*models.Run](ctx, s, q)
 }
 
-// CountRunsOfUsers leaves out users without any.
+// CountRunsOfUsers is how many each user has.
 func (s *Store) CountRunsOfUsers(ctx context.Context, userIDs []int, filter *models.RunFilter) (map[int]int, error) {
-	return count[int](ctx, s, runsOfUser.counts(userIDs, runFilter(filter)))
+	return count[int](ctx, s, runsOfUser.counts(ctx, userIDs, runFilter(filter)))
 }
 
 // RunsOfThreads is one page for each thread: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) RunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, page models.Page, filter *models.RunFilter, selected Fields) ([]*models.Run, error) {
-	q := runsOfThread.pages(threadIDs, page, selected, runFilter(filter))
+	q := runsOfThread.pages(ctx, threadIDs, page, selected, runFilter(filter))
 	return query[*models.Run](ctx, s, q)
 }
 
-// CountRunsOfThreads leaves out threads without any.
+// CountRunsOfThreads is how many each thread has.
 func (s *Store) CountRunsOfThreads(ctx context.Context, threadIDs []uuid.UUID, filter *models.RunFilter) (map[uuid.UUID]int, error) {
-	return count[uuid.UUID](ctx, s, runsOfThread.counts(threadIDs, runFilter(filter)))
+	return count[uuid.UUID](ctx, s, runsOfThread.counts(ctx, threadIDs, runFilter(filter)))
 }
 
 // RunIDsOfThreads maps the id of each run of the threads to its thread's.
 func (s *Store) RunIDsOfThreads(ctx context.Context, threadIDs []uuid.UUID) (map[uuid.UUID]uuid.UUID, error) {
 	q := new(statement)
-	q.WriteString("SELECT id, thread_id FROM runs WHERE thread_id = ANY(" + q.keys(threadIDs, "uuid") + ")")
+	q.WriteString("SELECT id, thread_id FROM " + q.threads(ctx, threadIDs) + " JOIN runs ON " + ofThread)
 	rows, err := s.db.DB.QueryContext(ctx, q.String(), q.args...)
 	if err != nil {
 		return nil, translate(ctx, err)

@@ -12,7 +12,7 @@ var (
 	supplyItems = table{"supply_catalog",
 		[]string{"id", "user_id", "name", "category", "provider", "is_active", "created_at", "updated_at", "version"},
 		map[string]string{"specifications": "specifications", "pricing": "pricing", "availability": "availability", "performanceMetrics": "performance_metrics", "metadata": "metadata"}}
-	supplyItemsOfUser = child{supplyItems, "user_id", "int"}
+	supplyItemsOfUser = child{supplyItems, (*statement).users, ofUser}
 )
 
 // SupplyItems are those of ids that the viewer may see, in any order.
@@ -23,13 +23,13 @@ func (s *Store) SupplyItems(ctx context.Context, ids []uuid.UUID, selected Field
 
 // SupplyItemsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) SupplyItemsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.SupplyItemFilter, selected Fields) ([]*models.SupplyItem, error) {
-	q := supplyItemsOfUser.pages(userIDs, page, selected, supplyItemFilter(filter))
+	q := supplyItemsOfUser.pages(ctx, userIDs, page, selected, supplyItemFilter(filter))
 	return query[*models.SupplyItem](ctx, s, q)
 }
 
-// CountSupplyItemsOfUsers leaves out users without any.
+// CountSupplyItemsOfUsers is how many each user has.
 func (s *Store) CountSupplyItemsOfUsers(ctx context.Context, userIDs []int, filter *models.SupplyItemFilter) (map[int]int, error) {
-	return count[int](ctx, s, supplyItemsOfUser.counts(userIDs, supplyItemFilter(filter)))
+	return count[int](ctx, s, supplyItemsOfUser.counts(ctx, userIDs, supplyItemFilter(filter)))
 }
 
 // ListSupplyItems is a page of the system's items and the viewer's own, with one row more where the list goes on. It fails with

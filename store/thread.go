@@ -17,13 +17,13 @@ func (s *Store) Threads(ctx context.Context, ids []uuid.UUID, selected Fields) (
 
 // ThreadsOfUsers is one page for each user: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) ThreadsOfUsers(ctx context.Context, userIDs []int, page models.Page, filter *models.ThreadFilter, selected Fields) ([]*models.Thread, error) {
-	q := threadsOfUser.pages(userIDs, page, selected, threadFilter(filter))
+	q := threadsOfUser.pages(ctx, userIDs, page, selected, threadFilter(filter))
 	return query[*models.Thread](ctx, s, q)
 }
 
-// CountThreadsOfUsers leaves out users without any.
+// CountThreadsOfUsers is how many each user has.
 func (s *Store) CountThreadsOfUsers(ctx context.Context, userIDs []int, filter *models.ThreadFilter) (map[int]int, error) {
-	return count[int](ctx, s, threadsOfUser.counts(userIDs, threadFilter(filter)))
+	return count[int](ctx, s, threadsOfUser.counts(ctx, userIDs, threadFilter(filter)))
 }
 
 func threadFilter(f *models.ThreadFilter) func(*statement) {

@@ -24,9 +24,9 @@ const referenceJSON = `SELECT json_build_object('data', json_build_object('viewe
 	SELECT u.id, u.name, json_build_object('nodes', (SELECT json_agg(t) FROM (
 		SELECT t.id, t.title, t.status, t.created_at AS "createdAt",
 			json_build_object('nodes', (SELECT json_agg(m) FROM (
-				SELECT m.id, m.role, m.content, m.created_at AS "createdAt" FROM messages m WHERE m.thread_id = t.id ORDER BY m.created_at, m.id LIMIT 20) m)) AS messages,
+				SELECT m.id, m.role, m.content, m.created_at AS "createdAt" FROM messages m WHERE m.user_id = t.user_id AND m.thread_id = t.id ORDER BY m.created_at, m.id LIMIT 20) m)) AS messages,
 			json_build_object('nodes', (SELECT json_agg(r) FROM (
-				SELECT r.id, r.status, r.agent_type AS "agentType", r.created_at AS "createdAt" FROM runs r WHERE r.thread_id = t.id ORDER BY r.created_at DESC, r.id DESC LIMIT 5) r)) AS runs
+				SELECT r.id, r.status, r.agent_type AS "agentType", r.created_at AS "createdAt" FROM runs r WHERE r.user_id = t.user_id AND r.thread_id = t.id ORDER BY r.created_at DESC, r.id DESC LIMIT 5) r)) AS runs
 		FROM threads t WHERE t.user_id = u.id AND t.status IN ('active', 'archived') ORDER BY t.created_at DESC, t.id DESC LIMIT 20) t)) AS threads
 	FROM users u WHERE u.id = $1::int) v)))`
 
@@ -153,7 +153,7 @@ func serveFile(ctx context.Context, path string) error {
 		return err
 	}
 	fmt.Println("http://" + listener.Addr().String())
-	server := &http.Server{ReadHeaderTimeout: requestTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: answerTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}

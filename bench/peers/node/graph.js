@@ -72,11 +72,15 @@ const columns = {
   runs: "id, thread_id, user_id, status, agent_type, created_at",
 };
 
+// What is in a thread is found by whose it is, which its indexes begin with. That is the viewer: nobody sees others' rows.
+const isViewers = { thread_id: (place) => `user_id = $${place}::int AND `, user_id: () => "" };
+
 // A page of each parent's rows of a table.
 const pages = (table, parent, type, order) => ({
   name: `${table}_of_${parent}`,
+  ofViewer: parent === "thread_id",
   text: `SELECT child.* FROM unnest($1::${type}[]) AS parent(key) CROSS JOIN LATERAL (
-      SELECT ${columns[table]} FROM ${table} WHERE ${parent} = parent.key ORDER BY created_at ${order}, id ${order} LIMIT $2::int) AS child`,
+      SELECT ${columns[table]} FROM ${table} WHERE ${isViewers[parent](3)}${parent} = parent.key ORDER BY created_at ${order}, id ${order} LIMIT $2::int) AS child`,
   group: (found, keys) => {
     const lists = new Map(keys.map((key) => [key, []]));
     for (const row of found) lists.get(row[parent]).push(row);
@@ -86,7 +90,8 @@ const pages = (table, parent, type, order) => ({
 
 const count = (table, parent, type) => ({
   name: `count_${table}_of_${parent}`,
-  text: `SELECT ${parent} AS key, count(*)::int AS count FROM ${table} WHERE ${parent} = ANY($1::${type}[]) GROUP BY ${parent}`,
+  ofViewer: parent === "thread_id",
+  text: `SELECT ${parent} AS key, count(*)::int AS count FROM ${table} WHERE ${isViewers[parent](2)}${parent} = ANY($1::${type}[]) GROUP BY ${parent}`,
   group: (found, keys) => {
     const counts = new Map(found.map((row) => [row.key, row.count]));
     return keys.map((key) => counts.get(key) ?? 0);
@@ -122,8 +127,9 @@ export function contextOf(viewer) {
       const id = args.length === 0 ? name : `${name} ${args}`;
       let loader = loaders.get(id);
       if (!loader) {
-        const { name: statement, text, group } = questions[name];
-        loader = new DataLoader(async (keys) => group(await rows(viewer, statement, text, [keys, ...args]), keys));
+        const { name: statement, text, group, ofViewer } = questions[name];
+        const more = ofViewer ? [...args, viewer] : args;
+        loader = new DataLoader(async (keys) => group(await rows(viewer, statement, text, [keys, ...more]), keys));
         loaders.set(id, loader);
       }
       return loader.load(key);
