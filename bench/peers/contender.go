@@ -92,7 +92,7 @@ func (c *contender) start(ctx context.Context, log string, environment []string,
 
 // ask is one request on a connection of its own.
 func (c *contender) ask(request []byte) ([]byte, error) {
-	client, err := dial(c.address)
+	client, err := dial(c.address, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -26,24 +26,29 @@ const connections = 32
 type client struct {
 	conn   net.Conn
 	reader *bufio.Reader
-	body   bytes.Buffer
+	body   []byte
 }
 
-func dial(address string) (*client, error) {
+// buffered is enough for the head of an answer. What does not fit is read to where it stays.
+const buffered = 4 << 10
+
+// answerTimeout is how long a client waits for an answer that is late.
+const answerTimeout = 30 * time.Second
+
+// dial makes a client that asks as long as the duration is not over.
+func dial(address string, duration time.Duration) (*client, error) {
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 64<<10)}, nil
+	if err := conn.SetDeadline(time.Now().Add(duration + answerTimeout)); err != nil {
+		return nil, err
+	}
+	return &client{conn: conn, reader: bufio.NewReaderSize(conn, buffered)}, nil
 }
-
-const requestTimeout = 30 * time.Second
 
 // ask sends a request and reads its answer, which is valid until the next one.
 func (c *client) ask(request []byte) ([]byte, error) {
-	if err := c.conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
-		return nil, err
-	}
 	if _, err := c.conn.Write(request); err != nil {
 		return nil, err
 	}
@@ -72,21 +77,23 @@ func (c *client) ask(request []byte) ([]byte, error) {
 			chunked = bytes.EqualFold(value, []byte("chunked"))
 		}
 	}
-	c.body.Reset()
 	switch {
 	case chunked:
-		if _, err = c.body.ReadFrom(httputil.NewChunkedReader(c.reader)); err == nil {
+		body := bytes.NewBuffer(c.body[:0])
+		if _, err = body.ReadFrom(httputil.NewChunkedReader(c.reader)); err == nil {
 			_, err = c.line() // the end of the trailer
 		}
+		c.body = body.Bytes()
 	case length >= 0:
-		_, err = io.CopyN(&c.body, c.reader, int64(length))
+		c.body = slices.Grow(c.body[:0], length)[:length]
+		_, err = io.ReadFull(c.reader, c.body)
 	default:
 		err = errors.New("an answer of unknown length")
 	}
-	if err == nil && (!ok || bytes.Contains(c.body.Bytes()[:min(c.body.Len(), 2000)], []byte(`"errors":`))) {
-		err = fmt.Errorf("%s: %.500s", failure, c.body.Bytes())
+	if err == nil && (!ok || bytes.Contains(c.body[:min(len(c.body), 2000)], []byte(`"errors":`))) {
+		err = fmt.Errorf("%s: %.500s", failure, c.body)
 	}
-	return c.body.Bytes(), err
+	return c.body, err
 }
 
 func (c *client) line() ([]byte, error) {
@@ -114,16 +121,14 @@ func (l load) percentile(p float64) time.Duration {
 func saturate(ctx context.Context, address string, requests [][]byte, duration time.Duration) (load, error) {
 	return drive(ctx, address, duration, connections, func(c *client, end time.Time) ([]time.Duration, error) {
 		var times []time.Duration
-		for {
-			began := time.Now()
-			if !began.Before(end) {
-				return times, nil
-			}
+		for began := time.Now(); began.Before(end); {
 			if _, err := c.ask(requests[rand.IntN(len(requests))]); err != nil {
 				return nil, err
 			}
-			times = append(times, time.Since(began))
+			answered := time.Now()
+			times, began = append(times, answered.Sub(began)), answered
 		}
+		return times, nil
 	})
 }
 
@@ -186,7 +191,7 @@ func (l *load) add(other load) {
 func drive(ctx context.Context, address string, duration time.Duration, n int, work func(*client, time.Time) ([]time.Duration, error)) (load, error) {
 	clients := make([]*client, n)
 	for i := range clients {
-		c, err := dial(address)
+		c, err := dial(address, duration)
 		if err != nil {
 			return load{}, err
 		}
