@@ -11,8 +11,8 @@ import (
 // The hash is not among the columns: netra_app may not even select it.
 var (
 	apiKeys = table{"api_keys",
-		[]string{"id", "user_id", "name", "last_used_at", "expires_at", "is_active", "created_at", "permissions"},
-		map[string]string{"metadata": "metadata"}}
+		"id, user_id, name, last_used_at, expires_at, is_active, created_at, permissions",
+		[]wide{{"metadata", "metadata"}}}
 	apiKeysOfUser = child{apiKeys, (*statement).users, ofUser}
 )
 

@@ -8,8 +8,8 @@ import (
 
 var (
 	auditLogs = table{"audit_logs",
-		[]string{"id", "user_id", "action", "resource_type", "resource_id", "ip_address", "user_agent", "request_id", "response_status", "created_at"},
-		map[string]string{"metadata": "metadata"}}
+		"id, user_id, action, resource_type, resource_id, ip_address, user_agent, request_id, response_status, created_at",
+		[]wide{{"metadata", "metadata"}}}
 	auditLogsOfUser = child{auditLogs, (*statement).users, ofUser}
 )
 

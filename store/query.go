@@ -13,25 +13,27 @@ import (
 // table says how a table is read: some columns always, for the store, the loaders and cursors to rely on; the others cost many bytes, a detoast or an
 // allocation and are read only when an operation selects them.
 type table struct {
-	name     string
-	always   []string
-	selected map[string]string // GraphQL field → column
+	name   string
+	always string
+	wide   []wide // in the order in which they are read
 }
+
+// wide is a column that is read for a GraphQL field.
+type wide struct{ field, column string }
 
 var (
 	users = table{"users",
-		[]string{"id", "email", "name", "oauth_provider", "oauth_id", "picture", "is_active", "is_superuser", "created_at", "updated_at", "last_login_at"},
-		map[string]string{"metadata": "metadata"}}
+		"id, email, name, oauth_provider, oauth_id, picture, is_active, is_superuser, created_at, updated_at, last_login_at",
+		[]wide{{"metadata", "metadata"}}}
 	threads = table{"threads",
-		[]string{"id", "user_id", "title", "status", "created_at", "updated_at", "version"},
-		map[string]string{"metadata": "metadata"}}
+		"id, user_id, title, status, created_at, updated_at, version",
+		[]wide{{"metadata", "metadata"}}}
 	messages = table{"messages",
-		[]string{"id", "thread_id", "role", "created_at"},
-		map[string]string{"content": "content", "metadata": "metadata", "tokensUsed": "tokens_used", "model": "model"}}
+		"id, thread_id, role, created_at",
+		[]wide{{"tokensUsed", "tokens_used"}, {"model", "model"}, {"content", "content"}, {"metadata", "metadata"}}}
 	runs = table{"runs",
-		[]string{"id", "thread_id", "user_id", "status", "created_at", "version"},
-		map[string]string{"inputData": "input_data", "outputData": "output_data", "errorMessage": "error_message", "metadata": "metadata",
-			"agentType": "agent_type", "startedAt": "started_at", "completedAt": "completed_at"}}
+		"id, thread_id, user_id, status, created_at, version",
+		[]wide{{"agentType", "agent_type"}, {"startedAt", "started_at"}, {"completedAt", "completed_at"}, {"inputData", "input_data"}, {"outputData", "output_data"}, {"errorMessage", "error_message"}, {"metadata", "metadata"}}}
 )
 
 // Fields are names of GraphQL fields that an operation selects. Names of other fields do not matter.
@@ -39,19 +41,14 @@ type Fields []string
 
 // columns is a list for SELECT, always in the same order for the same fields, so that one prepared statement serves them.
 func (t table) columns(selected Fields) string {
-	var b strings.Builder
-	b.WriteString(strings.Join(t.always, ", "))
-	for _, field := range selectedOrder {
-		if column, known := t.selected[field]; known && slices.Contains(selected, field) {
-			b.WriteString(", ")
-			b.WriteString(column)
+	list := t.always
+	for _, w := range t.wide {
+		if slices.Contains(selected, w.field) {
+			list += ", " + w.column
 		}
 	}
-	return b.String()
+	return list
 }
-
-// selectedOrder is every table's selected fields, in the order in which they are read.
-var selectedOrder = []string{"agentType", "startedAt", "completedAt", "tokensUsed", "model", "content", "inputData", "outputData", "errorMessage", "embedding", "embeddingStatus", "specifications", "pricing", "availability", "performanceMetrics", "metadata"}
 
 // statement builds parameterised SQL. Text comes from this package only; everything from outside is an argument.
 type statement struct {

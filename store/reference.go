@@ -10,8 +10,8 @@ import (
 
 var (
 	references = table{`"references"`,
-		[]string{"id", "user_id", "name", "type", "file_path", "file_size", "mime_type", "checksum", "embedding IS NOT NULL AS has_embedding", "embedding_model", "embedding_error", "embedded_at", "created_at", "updated_at", "version"},
-		map[string]string{"content": "content", "embedding": "embedding", "embeddingStatus": embeddingStatus + " AS embedding_status", "metadata": "metadata"}}
+		"id, user_id, name, type, file_path, file_size, mime_type, checksum, embedding IS NOT NULL AS has_embedding, embedding_model, embedding_error, embedded_at, created_at, updated_at, version",
+		[]wide{{"content", "content"}, {"embedding", "embedding"}, {"embeddingStatus", embeddingStatus + " AS embedding_status"}, {"metadata", "metadata"}}}
 	referencesOfUser = child{references, (*statement).users, ofUser}
 )
 

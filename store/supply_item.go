@@ -10,8 +10,8 @@ import (
 
 var (
 	supplyItems = table{"supply_catalog",
-		[]string{"id", "user_id", "name", "category", "provider", "is_active", "created_at", "updated_at", "version"},
-		map[string]string{"specifications": "specifications", "pricing": "pricing", "availability": "availability", "performanceMetrics": "performance_metrics", "metadata": "metadata"}}
+		"id, user_id, name, category, provider, is_active, created_at, updated_at, version",
+		[]wide{{"specifications", "specifications"}, {"pricing", "pricing"}, {"availability", "availability"}, {"performanceMetrics", "performance_metrics"}, {"metadata", "metadata"}}}
 	supplyItemsOfUser = child{supplyItems, (*statement).users, ofUser}
 )
 

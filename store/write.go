@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -377,7 +375,12 @@ func rowOf[T any](ctx context.Context, t *Tx, kind models.Kind, text string, arg
 }
 
 // all selects every column of a table that is ever read.
-func (t table) all() Fields { return slices.Collect(maps.Keys(t.selected)) }
+func (t table) all() (fields Fields) {
+	for _, w := range t.wide {
+		fields = append(fields, w.field)
+	}
+	return fields
+}
 
 // changes are assignments of an UPDATE. Columns come from this package.
 type changes struct {
