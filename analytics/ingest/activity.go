@@ -11,19 +11,23 @@ import (
 const (
 	maxAction      = 100    // bytes of an action's name
 	maxUserActions = 200    // names of one user and day; others are counted together
-	maxActions     = 50_000 // names of all users of a day
+	maxActions     = 50_000 // of all users and names of a day
 	otherActions   = "other"
 )
 
 // activity adds up what users do until it is flushed.
 type activity struct {
 	mu      sync.Mutex
-	day     int64                        // since 1970, of known
-	known   map[uint32]map[string]*tally // of the day, by the user and the name
-	names   int
-	others  map[uint32]*tally // what has other names, since the last flush
+	day     int64             // since 1970, of known
+	names   map[string]uint32 // numbers of the day's names: most users' are the same
+	known   map[did]*tally    // of the day
+	of      map[uint32]int    // names of each user in known
+	others  map[uint32]*tally // what has other names, since the last flush, by the user
 	counted []*tally          // what is to be flushed
 }
+
+// did is a user and the number of a name.
+type did struct{ user, name uint32 }
 
 // tally is what a user did by one name on a day.
 type tally struct {
@@ -35,10 +39,10 @@ type tally struct {
 }
 
 func newActivity() *activity {
-	return &activity{known: map[uint32]map[string]*tally{}, others: map[uint32]*tally{}}
+	return &activity{names: map[string]uint32{}, known: map[did]*tally{}, of: map[uint32]int{}, others: map[uint32]*tally{}}
 }
 
-// Activity counts one operation of a user for user_activity: what it was called and how long it took. It costs a look into a map; what a crash of
+// Activity counts one operation of a user for user_activity: what it was called and how long it took. It costs a look into two maps; what a crash of
 // the process may lose is the last second of it.
 func (i *Ingester) Activity(userID int, action string, took time.Duration) {
 	i.activity.add(time.Now(), uint32(userID), action, 1, took)
@@ -48,11 +52,13 @@ func (a *activity) add(at time.Time, user uint32, action string, count uint64, s
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if day := at.Unix() / 86400; day != a.day {
-		a.day, a.names = day, 0
+		a.day = day
+		clear(a.names)
 		clear(a.known)
+		clear(a.of)
 		clear(a.others)
 	}
-	t := a.of(user, action)
+	t := a.tally(user, action)
 	if t.count == 0 {
 		a.counted = append(a.counted, t)
 	}
@@ -60,8 +66,8 @@ func (a *activity) add(at time.Time, user uint32, action string, count uint64, s
 	t.spent += spent
 }
 
-// of bounds the names, which clients choose.
-func (a *activity) of(user uint32, action string) *tally {
+// tally bounds the names, which clients choose.
+func (a *activity) tally(user uint32, action string) *tally {
 	if len(action) > maxAction {
 		cut := maxAction
 		for cut > 0 && !utf8.RuneStart(action[cut]) {
@@ -69,11 +75,11 @@ func (a *activity) of(user uint32, action string) *tally {
 		}
 		action = action[:cut]
 	}
-	names := a.known[user]
-	if t := names[action]; t != nil {
+	name, named := a.names[action]
+	if t := a.known[did{user, name}]; named && t != nil {
 		return t
 	}
-	if len(names) >= maxUserActions || a.names >= maxActions {
+	if a.of[user] >= maxUserActions || len(a.known) >= maxActions {
 		t := a.others[user]
 		if t == nil {
 			t = &tally{day: a.day, user: user, action: otherActions}
@@ -81,14 +87,14 @@ func (a *activity) of(user uint32, action string) *tally {
 		}
 		return t
 	}
-	if names == nil {
-		names = map[string]*tally{}
-		a.known[user] = names
-	}
 	action = strings.Clone(action) // which is a part of a document
+	if !named {
+		name = uint32(len(a.names))
+		a.names[action] = name
+	}
 	t := &tally{day: a.day, user: user, action: action}
-	names[action] = t
-	a.names++
+	a.known[did{user, name}] = t
+	a.of[user]++
 	return t
 }
 
