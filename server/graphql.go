@@ -20,8 +20,11 @@ const (
 	writeTimeout = 60 * time.Second // to take the answer, beyond the operation's own time
 )
 
-// Values of headers that all answers share: net/http reads them.
-var noStore, noSniff = []string{"no-store"}, []string{"nosniff"}
+// Values of headers that answers share: net/http reads them.
+var (
+	noStore, noSniff = []string{"no-store"}, []string{"nosniff"}
+	contentTypes     = map[string][]string{responseJSON: {responseJSON + "; charset=utf-8"}, plainJSON: {plainJSON + "; charset=utf-8"}}
+)
 
 // serveGraphQL is GraphQL over HTTP: POST with JSON, and GET for queries. Whatever goes wrong, the answer is JSON with coded errors. Only an
 // operation with @defer is answered in parts, to clients who read them; each part is JSON too. Clients who ask for events get events.
@@ -210,8 +213,7 @@ func send(w http.ResponseWriter, mediaType string, status int, response *graphql
 	}
 	rest := append(response.Data, tail...) // the executor's buffer has room, and what is written at once is one packet less
 	h := w.Header()
-	h.Set("Content-Type", mediaType+"; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(head)+len(rest)))
+	h["Content-Type"], h["Content-Length"] = contentTypes[mediaType], []string{strconv.Itoa(len(head) + len(rest))}
 	w.WriteHeader(status)
 	for _, part := range [][]byte{head, rest} {
 		if _, err := w.Write(part); err != nil {
