@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/netra-ai/netra/models"
 )
@@ -25,7 +24,7 @@ const (
 	tokenLeeway   = 5 * time.Second // between the clocks of replicas
 	maxToken      = 4096            // bytes
 
-	maxVerified = 10_000 // tokens whose signature is not computed again
+	maxVerified = 10_000 // tokens whose signature is not computed again; past it all are forgotten
 )
 
 // NewToken signs a bearer token for a user. What the user may do is looked up when the token is used; it is no part of it.
@@ -50,7 +49,7 @@ type authenticator struct {
 	viewer func(ctx context.Context, userID int) (models.Viewer, error)
 
 	mu       sync.Mutex
-	verified *simplelru.LRU[string, claim] // tokens that were good: they stay so until they expire
+	verified map[string]claim // tokens that were good: they stay so until they expire
 }
 
 // claim is what a token says.
@@ -59,9 +58,8 @@ type claim struct {
 	expires time.Time
 }
 
-func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.Viewer, error)) (*authenticator, error) {
-	verified, err := simplelru.NewLRU[string, claim](maxVerified, nil)
-	return &authenticator{secret: secret, viewer: viewer, verified: verified, parser: jwt.NewParser(
+func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.Viewer, error)) *authenticator {
+	return &authenticator{secret: secret, viewer: viewer, verified: map[string]claim{}, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithIssuer(tokenIssuer),
 		jwt.WithAudience(tokenAudience),
@@ -69,7 +67,7 @@ func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.V
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(tokenLeeway),
 		jwt.WithStrictDecoding(),
-	)}, err
+	)}
 }
 
 // authenticate says what a token or an API key gives. It fails with Unauthenticated for one that is not good, and with whatever asking for its
@@ -93,7 +91,7 @@ func (s *Server) authenticate(ctx context.Context, bearer string) (Session, erro
 // check fails with Unauthenticated for a token that is not good.
 func (a *authenticator) check(token string) (claim, error) {
 	a.mu.Lock()
-	known, ok := a.verified.Get(token)
+	known, ok := a.verified[token]
 	a.mu.Unlock()
 	if ok && time.Now().Before(known.expires) {
 		return known, nil
@@ -101,7 +99,10 @@ func (a *authenticator) check(token string) (claim, error) {
 	said, err := a.verify(token)
 	if err == nil {
 		a.mu.Lock()
-		a.verified.Add(strings.Clone(token), said) // not all of the header's memory
+		if len(a.verified) >= maxVerified {
+			clear(a.verified)
+		}
+		a.verified[strings.Clone(token)] = said // not all of the header's memory
 		a.mu.Unlock()
 	}
 	return said, err

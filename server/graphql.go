@@ -30,7 +30,6 @@ var (
 // operation with @defer is answered in parts, to clients who read them; each part is JSON too. Clients who ask for events get events.
 func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Add("Vary", "Accept, Authorization")
 	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
 	if s.websocket.Supports(r) {
 		s.websocket.Do(w, r, s.exec)

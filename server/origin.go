@@ -25,11 +25,12 @@ func (o origins) listed(origin string) bool {
 	return slices.Contains(o, "*") || slices.ContainsFunc(o, func(allowed string) bool { return strings.EqualFold(allowed, origin) })
 }
 
-// share answers preflights and lets the listed origins read answers (CORS).
-func (o origins) share(methods string, next http.HandlerFunc) http.Handler {
+// share answers preflights and lets the listed origins read answers (CORS), which depend on these headers of requests, the origin among them.
+func (o origins) share(methods, headers string, next http.HandlerFunc) http.Handler {
+	vary := []string{headers}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Add("Vary", "Origin")
+		h["Vary"] = vary
 		if origin := r.Header.Get("Origin"); origin != "" && o.listed(origin) {
 			h.Set("Access-Control-Allow-Origin", origin)
 			h.Set("Access-Control-Expose-Headers", "Content-Disposition, Content-Range, ETag, Location, "+requestIDHeader)

@@ -95,17 +95,13 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the document cache: %w", err)
 	}
-	auth, err := newAuthenticator(cfg.Secret, cfg.Authenticate)
-	if err != nil {
-		return nil, fmt.Errorf("make the token cache: %w", err)
-	}
 	accepts, err := lru.New[string, accepted](maxAccepts)
 	if err != nil {
 		return nil, fmt.Errorf("make the cache of what clients accept: %w", err)
 	}
 	limits, handler := cfg.Limits.withDefaults(), logHandlerOf(cfg.Log.Handler())
 	s := &Server{
-		auth:       auth,
+		auth:       newAuthenticator(cfg.Secret, cfg.Authenticate),
 		keys:       cfg.AuthenticateKey,
 		proxies:    cfg.TrustedProxies,
 		limits:     limits,
@@ -179,10 +175,10 @@ func routeOf(path string) string {
 // Handler answers everything: /graphql, /ingest/events, /uploads, /references, /healthz, /readyz, /metrics, and the playground.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(routeGraphQL, s.origins.share("GET, POST", s.serveGraphQL))
+	mux.Handle(routeGraphQL, s.origins.share("GET, POST", "Origin, Accept, Authorization", s.serveGraphQL))
 	if s.files != nil {
-		mux.Handle(routeUploads+"{token}", s.origins.share("PUT", s.serveUpload))
-		mux.Handle(routeReferences+"{id}/content", s.origins.share("GET, HEAD", s.serveContent))
+		mux.Handle(routeUploads+"{token}", s.origins.share("PUT", "Origin", s.serveUpload))
+		mux.Handle(routeReferences+"{id}/content", s.origins.share("GET, HEAD", "Origin, Authorization", s.serveContent))
 	}
 	if s.ingest != nil {
 		mux.HandleFunc(routeIngest, s.serveIngest)

@@ -168,7 +168,6 @@ func contentPath(reference string) string { return routeReferences + reference +
 // Whatever was uploaded, it is a download and runs nothing here.
 func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Add("Vary", "Authorization")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
