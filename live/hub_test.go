@@ -606,7 +606,7 @@ func TestHub_IsForgivenADatabaseThatComesLate(t *testing.T) {
 // The idle look at the table is one index scan, whatever the size of the table, under row-level security.
 func TestHub_LooksByIndex(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(cfg *live.Config) { cfg.Poll = 10 * time.Millisecond })
+	f := setup(t, func(cfg *live.Config) { cfg.Poll, cfg.Mailbox = 10*time.Millisecond, 30_000 }) // the many may still be on their way when somebody subscribes
 	f.exec(t, `INSERT INTO runs (user_id, input_data) SELECT $1, '{}' FROM generate_series(1, 20000)`, f.user[0])
 	f.subscribe(t, models.StreamFilter{})
 	read := func() int64 {
