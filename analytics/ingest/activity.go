@@ -13,6 +13,10 @@ const (
 	maxUserActions = 200    // names of one user and day; others are counted together
 	maxActions     = 50_000 // of all users and names of a day
 	otherActions   = "other"
+
+	// activityEvery is how often what users do is sent, which is how much of it a crash of the process may lose. ClickHouse makes a part of a table of each insert,
+	// for as much work as thousands of rows are.
+	activityEvery = 10 * time.Second
 )
 
 // activity adds up what users do until it is flushed.
@@ -43,7 +47,7 @@ func newActivity() *activity {
 }
 
 // Activity counts one operation of a user for user_activity: what it was called and how long it took. It costs a look into two maps; what a crash of
-// the process may lose is the last second of it.
+// the process may lose is the last ten seconds of it.
 func (i *Ingester) Activity(userID int, action string, took time.Duration) {
 	i.activity.add(time.Now(), uint32(userID), action, 1, took)
 }

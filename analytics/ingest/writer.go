@@ -228,7 +228,7 @@ func (i *Ingester) Run(ctx context.Context) error {
 	for range writers {
 		all.Go(func() { i.ship(working) })
 	}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(activityEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
