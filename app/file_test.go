@@ -321,6 +321,7 @@ func TestDownloads(t *testing.T) {
 		require.Equal(t, "nosniff", got.Header.Get("X-Content-Type-Options"))
 		require.Equal(t, "default-src 'none'; sandbox", got.Header.Get("Content-Security-Policy"))
 		require.Equal(t, "no-referrer", got.Header.Get("Referrer-Policy"))
+		require.Equal(t, "Origin, Authorization", got.Header.Get("Vary"))
 		require.Equal(t, "private, no-cache", got.Header.Get("Cache-Control"))
 	})
 

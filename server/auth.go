@@ -50,6 +50,7 @@ type authenticator struct {
 
 	mu       sync.Mutex
 	verified map[string]claim // tokens that were good: they stay so until they expire
+	most     int              // of them
 }
 
 // claim is what a token says.
@@ -59,7 +60,7 @@ type claim struct {
 }
 
 func newAuthenticator(secret []byte, viewer func(context.Context, int) (models.Viewer, error)) *authenticator {
-	return &authenticator{secret: secret, viewer: viewer, verified: map[string]claim{}, parser: jwt.NewParser(
+	return &authenticator{secret: secret, viewer: viewer, verified: map[string]claim{}, most: maxVerified, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithIssuer(tokenIssuer),
 		jwt.WithAudience(tokenAudience),
@@ -99,7 +100,7 @@ func (a *authenticator) check(token string) (claim, error) {
 	said, err := a.verify(token)
 	if err == nil {
 		a.mu.Lock()
-		if len(a.verified) >= maxVerified {
+		if len(a.verified) >= a.most {
 			clear(a.verified)
 		}
 		a.verified[strings.Clone(token)] = said // not all of the header's memory

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"crypto/md5"
 	"crypto/sha256"
 	"fmt"
@@ -28,8 +29,9 @@ func TestPlans_AreKept(t *testing.T) {
 	for i := range ids {
 		ids[i] = md5.Sum(fmt.Appendf(nil, "thread%d", i+1))
 	}
-	ctx := as(t, models.Viewer{UserID: 1})
+	ctx, superuser := as(t, models.Viewer{UserID: 1}), as(t, models.Viewer{UserID: 2, Superuser: true})
 	page := models.Page{Limit: 5, Order: models.Order{Column: "created_at"}}
+	activity := models.Page{Limit: 5, Order: models.Order{Column: "at", Descending: true}}
 	both := []models.ThreadStatus{models.ThreadActive, models.ThreadArchived}
 	read := func(_ any, err error) { require.NoError(t, err) }
 	const asked = 12
@@ -40,11 +42,18 @@ func TestPlans_AreKept(t *testing.T) {
 			read(s.Users(ctx, []int{1}, nil))
 			read(s.ThreadsOfUsers(ctx, []int{1}, page, &models.ThreadFilter{Status: both[:1+n%2]}, nil))
 			read(s.CountThreadsOfUsers(ctx, []int{1}, &models.ThreadFilter{Status: both[:1+n%2]}))
-			read(s.MessagesOfThreads(ctx, keys, page, nil, nil))
-			read(s.RunsOfThreads(ctx, keys, page, nil, nil))
+			for _, ctx := range []context.Context{ctx, superuser} {
+				read(s.MessagesOfThreads(ctx, keys, page, nil, nil))
+				read(s.CountMessagesOfThreads(ctx, keys, nil))
+				read(s.RunsOfThreads(ctx, keys, page, nil, nil))
+				read(s.CountRunsOfThreads(ctx, keys, nil))
+				read(s.RunIDsOfThreads(ctx, keys))
+				read(s.ActivityOfThreads(ctx, keys, activity))
+				read(s.CountActivityOfThreads(ctx, keys))
+				read(s.LatestMessage(ctx, keys[0], 0))
+			}
 			read(s.RunsOfUsers(ctx, []int{1}, page, nil, nil))
 			read(s.Runs(ctx, keys, nil))
-			read(s.CountRunsOfThreads(ctx, keys, nil))
 			read(s.CountRunsOfUsers(ctx, []int{1}, nil))
 			read(s.AuditLogsOfUsers(ctx, []int{1}, page, nil, nil))
 			read(s.ListUsers(ctx, page, nil, nil))
@@ -52,7 +61,6 @@ func TestPlans_AreKept(t *testing.T) {
 			read(s.APIKeysOfUsers(ctx, []int{1}, page, nil, nil))
 			read(s.ReferencesOfUsers(ctx, []int{1}, page, nil, nil))
 			read(s.SupplyItemsOfUsers(ctx, []int{1}, page, nil, nil))
-			read(s.CountMessagesOfThreads(ctx, keys, nil))
 			require.NoError(t, s.Write(ctx, "test", func(tx *Tx) error {
 				var threads []*models.Thread
 				tx.SetThreadStatus(keys, models.ThreadActive)
@@ -91,4 +99,57 @@ func TestPlans_AreKept(t *testing.T) {
 	}
 	require.NoError(t, rows.Err())
 	require.Greater(t, seen, 10)
+}
+
+// TestPlans_FindWhatIsInThreadsByWhoseItIs is for one user's many threads among many users', and for a thread that is nearly all that a user has.
+func TestPlans_FindWhatIsInThreadsByWhoseItIs(t *testing.T) {
+	t.Parallel()
+	s, db := setup(t)
+	owner := db.Owner(t)
+	_, err := owner.ExecContext(t.Context(), `
+		INSERT INTO users (id, email) SELECT n, n || '@example.com' FROM generate_series(10, 110) n;
+		INSERT INTO threads (id, user_id) SELECT md5('thread' || n)::uuid, 10 + n % 100 FROM generate_series(1, 2000) n;
+		INSERT INTO messages (thread_id, role, content) SELECT id, 'user', 'hello' FROM threads, generate_series(1, 5);
+		INSERT INTO messages (thread_id, role, content) SELECT md5('thread1')::uuid, 'user', 'hello' FROM generate_series(1, 10000);
+		INSERT INTO runs (thread_id, user_id, input_data) SELECT id, user_id, '{}' FROM threads, generate_series(1, 5);`)
+	require.NoError(t, err)
+	_, err = owner.ExecContext(t.Context(), "VACUUM (ANALYZE) messages, runs, threads")
+	require.NoError(t, err)
+	large, small := uuid.UUID(md5.Sum([]byte("thread1"))), uuid.UUID(md5.Sum([]byte("thread101")))
+	oldest := models.Page{Limit: 20, Order: models.Order{Column: "created_at"}}
+	newest := models.Page{Limit: 20, Order: models.Order{Column: "created_at", Descending: true}}
+	for name, viewer := range map[string]models.Viewer{"owner": {UserID: 11}, "superuser": {UserID: 2, Superuser: true}} {
+		ctx := as(t, viewer)
+		for _, threads := range [][]uuid.UUID{{large}, {small}, {large, small}} {
+			for index, statements := range map[string][]*statement{
+				"idx_messages_user_id_thread_id_created_at_id": {
+					messagesOfThread.pages(ctx, threads, oldest, Fields{"content"}, messageFilter(nil)),
+					messagesOfThread.pages(ctx, threads, newest, Fields{"content"}, messageFilter(nil)),
+					messagesOfThread.counts(ctx, threads, messageFilter(nil)),
+				},
+				"idx_runs_user_id_thread_id_created_at_id_with_summary": {
+					runsOfThread.pages(ctx, threads, newest, Fields{"agentType"}, runFilter(nil)),
+					runsOfThread.counts(ctx, threads, runFilter(nil)),
+				},
+			} {
+				for _, q := range statements {
+					require.Regexp(t, `(?s)Index (Only )?Scan (Backward )?using `+index+` .*Index Cond: \(\(user_id = .*\) AND \(thread_id = `, explain(t, s, ctx, q), "%s: %s", name, q)
+				}
+			}
+		}
+	}
+}
+
+func explain(t *testing.T, s *Store, ctx context.Context, q *statement) (plan string) {
+	t.Helper()
+	rows, err := s.db.DB.QueryContext(ctx, "EXPLAIN "+q.String(), q.args...)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		require.NoError(t, rows.Scan(&line))
+		plan += line + "\n"
+	}
+	require.NoError(t, rows.Err())
+	return plan
 }

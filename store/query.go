@@ -163,8 +163,8 @@ func (s *statement) users(_ context.Context, ids any) string {
 	return "(SELECT unnest(" + s.keys(ids, "int") + ") AS key) AS parent"
 }
 
-// threads has whose a thread is besides, which comes first in the indexes of what is in threads: all that a user's threads have is close together there, and a page of
-// threads reads a few pages of the index where it would read one for each. An ordinary viewer sees nobody else's.
+// threads has whose a thread is besides, which comes first in the indexes of what is in threads: all that a user has is close together there, and a page of
+// threads reads a few pages of the index where it would read one for each, unless the user has thousands. An ordinary viewer sees nobody else's.
 func (s *statement) threads(ctx context.Context, ids any) string {
 	keys := s.keys(ids, "uuid")
 	viewer, _ := models.ViewerFrom(ctx) // without one nothing is seen

@@ -15,7 +15,7 @@ const (
 	otherActions   = "other"
 
 	// activityEvery is how often what users do is sent, which is how much of it a crash of the process may lose. ClickHouse makes a part of a table of each insert,
-	// for as much work as thousands of rows are.
+	// which costs as much as thousands of rows.
 	activityEvery = 10 * time.Second
 )
 

@@ -56,7 +56,7 @@ func serveBare(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("http://" + listener.Addr().String())
-	server := &http.Server{ReadHeaderTimeout: answerTimeout, Handler: b}
+	server := &http.Server{ReadHeaderTimeout: headerTimeout, Handler: b}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err

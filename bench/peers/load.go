@@ -32,8 +32,14 @@ type client struct {
 // buffered is enough for the head of an answer. What does not fit is read to where it stays.
 const buffered = 4 << 10
 
-// answerTimeout is how long a client waits for an answer that is late.
-const answerTimeout = 30 * time.Second
+const (
+	// answerTimeout is how long a client waits for an answer that is late.
+	answerTimeout = 30 * time.Second
+	// headerTimeout is how long our own servers wait for a request's.
+	headerTimeout = 30 * time.Second
+	// atMost is how long each of many requests may take on average.
+	atMost = 50 * time.Millisecond
+)
 
 // dial makes a client that asks as long as the duration is not over.
 func dial(address string, duration time.Duration) (*client, error) {
@@ -42,7 +48,7 @@ func dial(address string, duration time.Duration) (*client, error) {
 		return nil, err
 	}
 	if err := conn.SetDeadline(time.Now().Add(duration + answerTimeout)); err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
 	return &client{conn: conn, reader: bufio.NewReaderSize(conn, buffered)}, nil
 }
@@ -135,7 +141,7 @@ func saturate(ctx context.Context, address string, requests [][]byte, duration t
 // askAll makes each request once, over all connections.
 func askAll(ctx context.Context, address string, requests [][]byte) error {
 	var next atomic.Int64
-	_, err := drive(ctx, address, 0, connections, func(c *client, _ time.Time) ([]time.Duration, error) {
+	_, err := drive(ctx, address, atMost*time.Duration(len(requests)), connections, func(c *client, _ time.Time) ([]time.Duration, error) {
 		for {
 			i := int(next.Add(1)) - 1
 			if i >= len(requests) {

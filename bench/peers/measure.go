@@ -181,7 +181,7 @@ func (p *postgres) sides(ctx context.Context, c *contender, requests [][]byte) (
 
 // askInTurn sends n requests over one connection. Servers hang up on those that connect and say nothing, so it connects last.
 func askInTurn(address string, requests [][]byte, n int) error {
-	client, err := dial(address, 0)
+	client, err := dial(address, atMost*time.Duration(n))
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type Kept struct {
 
 // mostKept is how much a document keeps. Directives around a repeated field make other selections of it, and so another plan, for each combination of
 // the variables that they name.
-const mostKept = 200
+const mostKept = 100
 
 // kept is something that follows from selections of objects of a type.
 type kept struct {
@@ -42,7 +42,7 @@ func Keep(ctx context.Context, there *Kept) context.Context {
 }
 
 // Once is what find gives for selections of objects of a type. Find is not called where that is known from before, so it must give the same, which nobody changes,
-// for every operation on one document, as far as no directive in the selections has a say.
+// for every operation on one document, as far as no directive in the selections has a say. What is found for different purposes has different types.
 func Once[V any](ctx context.Context, typeName string, selections ast.SelectionSet, find func() V) V {
 	known, _ := ctx.Value(responseKey{}).(*response)
 	if known == nil || len(selections) == 0 {

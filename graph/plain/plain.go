@@ -542,7 +542,7 @@ func (f Fields) answer(ctx context.Context, known *response) []byte {
 	if operation.Operation.Operation != ast.Query || f.May(ctx) != nil {
 		return nil
 	}
-	only := once(known, operation, queryRoot, operation.Operation.SelectionSet, func() *only { return f.only(known, operation) })
+	only := once(known, operation, queryRoot, operation.Operation.SelectionSet, func() *lone { return f.lone(known, operation) })
 	if only == nil {
 		return nil
 	}
@@ -567,14 +567,14 @@ func (f Fields) answer(ctx context.Context, known *response) []byte {
 	return data.Bytes()
 }
 
-// only is the one field that a query has at its root, which is plain.
-type only struct {
+// lone is the one field that a query has at its root, which is plain.
+type lone struct {
 	field graphql.CollectedField
 	root  Root
 	plan  Plan
 }
 
-func (f Fields) only(known *response, operation *graphql.OperationContext) *only {
+func (f Fields) lone(known *response, operation *graphql.OperationContext) *lone {
 	fields := graphql.CollectFields(operation, operation.Operation.SelectionSet, []string{queryRoot})
 	if len(fields) != 1 || fields[0].IsDeferred() {
 		return nil
@@ -587,7 +587,7 @@ func (f Fields) only(known *response, operation *graphql.OperationContext) *only
 	if plan == nil {
 		return nil
 	}
-	return &only{fields[0], root, plan}
+	return &lone{fields[0], root, plan}
 }
 
 // rootRoom is what stands around the text of a root's field, here and in the whole answer.

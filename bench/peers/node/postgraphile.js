@@ -7,8 +7,6 @@ import { viewerOf } from "./viewer.js";
 
 const preset = {
   extends: [PostGraphileAmberPreset],
-  // It hides relations whose index does not begin with all columns of the foreign key: here the tenant is in the key and not in the index.
-  disablePlugins: ["PgIndexBehaviorsPlugin"],
   pgServices: [makePgService({ connectionString: process.env.DATABASE_URL, schemas: ["public"] })],
   grafserv: { graphqlPath: "/graphql", graphiql: false, watch: false },
   grafast: {
