@@ -106,9 +106,8 @@ func openPostgresHome(dir string, log *slog.Logger) (_ *postgresHome, err error)
 
 // close gives the lock back.
 func (h *postgresHome) close() {
-	// Closing the only descriptor of the file releases its lock; the file stays, because removing it would let two
-	// processes hold locks on two files of that name.
-	_ = h.lock.Close()
+	// The file stays, because removing it would let two processes hold locks on two files of that name.
+	unlockFile(h.lock)
 }
 
 func (h *postgresHome) path(name string) string { return filepath.Join(h.dir, name) }
@@ -200,7 +199,7 @@ func moveToRefuge(dir, place string, runAs *account) error {
 	abandoned, err := lockFile(filepath.Join(place, "lock"), runAs)
 	switch {
 	case err == nil:
-		defer func() { _ = abandoned.Close() }()
+		defer unlockFile(abandoned)
 		if err := os.RemoveAll(place); err != nil {
 			return err
 		}
@@ -243,6 +242,12 @@ func lockFile(path string, runAs *account) (*os.File, error) {
 		return nil, diskFull(filepath.Dir(path), err)
 	}
 	return file, nil
+}
+
+// unlockFile gives a lock back. Closing the file alone would not while a process that is being started has a copy of it, which is closed when its program begins.
+func unlockFile(file *os.File) {
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+	_ = file.Close()
 }
 
 // unwritable explains an error from making something in dir.
