@@ -300,7 +300,7 @@ const steps = "(SELECT seq AS id, run_id, version, old_status, new_status, at FR
 // TransitionsOfRuns is one page for each run: its rows in the page's order, with one row more where the list goes on.
 func (s *Store) TransitionsOfRuns(ctx context.Context, runIDs []uuid.UUID, page models.Page) ([]*models.RunTransition, error) {
 	q := new(statement)
-	q.WriteString("SELECT steps.* FROM (SELECT unnest(" + q.keys(runIDs, "uuid") + ") AS key) AS parent CROSS JOIN LATERAL (SELECT * FROM " + steps + " WHERE run_id = parent.key")
+	q.WriteString("SELECT steps.* FROM " + q.parents(runIDs, "uuid") + " CROSS JOIN LATERAL (SELECT * FROM " + steps + " WHERE run_id = parent.key")
 	q.page(page)
 	q.WriteString(") AS steps")
 	return query[*models.RunTransition](ctx, s, q)

@@ -159,8 +159,11 @@ var (
 	runsOfThread     = child{runs, (*statement).threads, ofThread}
 )
 
-func (s *statement) users(_ context.Context, ids any) string {
-	return "(SELECT unnest(" + s.keys(ids, "int") + ") AS key) AS parent"
+func (s *statement) users(_ context.Context, ids any) string { return s.parents(ids, "int") }
+
+// parents is keys as a relation.
+func (s *statement) parents(list any, key string) string {
+	return "(SELECT unnest(" + s.keys(list, key) + ") AS key) AS parent"
 }
 
 // threads has whose a thread is besides, which comes first in the indexes of what is in threads: all that a user has is close together there, and a page of

@@ -88,11 +88,11 @@ func openSpool(dir string, limit int64, log *slog.Logger) (s *spool, err error) 
 	}
 	s.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(true))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the spool's encoder: %w", err), s.lock.Close())
+		return nil, errors.Join(fmt.Errorf("make the spool's encoder: %w", err), unlockSpool(s.lock))
 	}
 	s.unzip, err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxBlock), zstd.WithDecoderConcurrency(0))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the spool's decoder: %w", err), s.lock.Close())
+		return nil, errors.Join(fmt.Errorf("make the spool's decoder: %w", err), unlockSpool(s.lock))
 	}
 	return s, nil
 }
@@ -122,9 +122,14 @@ func lockSpool(dir string) (*os.File, error) {
 	return file, nil
 }
 
+// unlockSpool gives the lock back. Closing the file alone would not while a process that is being started has a copy of it.
+func unlockSpool(lock *os.File) error {
+	return errors.Join(syscall.Flock(int(lock.Fd()), syscall.LOCK_UN), lock.Close())
+}
+
 func (s *spool) close() error {
 	s.unzip.Close()
-	return errors.Join(s.zip.Close(), s.lock.Close())
+	return errors.Join(s.zip.Close(), unlockSpool(s.lock))
 }
 
 // batch is a file of the queue.
